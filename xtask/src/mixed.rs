@@ -2,8 +2,11 @@
 //!
 //! The broker of Kafka joins a node of Ottla, gets replicas and leaderships, forwards admin requests, stops, returns, is
 //! killed, and returns. Then the controller restarts under it. After each step stock clients must find all acknowledged
-//! records, in order, at both brokers. Kafka must log no error and no warning, but for what it logs when its
+//! records, in order, at both brokers. Kafka's tools also change the voters of a quorum of Ottla
+//! (`mixed/voters.rs`). Kafka must log no error and no warning, but for what it logs when its
 //! controller is away. In a second cluster a broker of Ottla joins a node of Kafka.
+
+mod voters;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,6 +69,9 @@ pub struct Args {
     /// Only this release of Kafka [default: all].
     #[arg(long)]
     version: Option<String>,
+    /// Only the changes of voters.
+    #[arg(long)]
+    voters: bool,
 }
 
 /// Runs the command; returns a summary.
@@ -76,7 +82,8 @@ pub fn run(args: &Args) -> Result<String> {
         .filter(|version| wanted.is_none_or(|wanted| wanted == **version));
     let mut claims = Vec::new();
     for version in chosen {
-        for controller in [Kind::Ottla, Kind::Kafka] {
+        let controllers = [Kind::Ottla, Kind::Kafka].into_iter();
+        for controller in controllers.filter(|_| !args.voters) {
             let mut cluster = Cluster::set_out(version, controller)?;
             let ran = match controller {
                 Kind::Ottla => cluster.under_ottla(),
@@ -91,6 +98,7 @@ pub fn run(args: &Args) -> Result<String> {
             }
             cluster.end(&claims)?;
         }
+        claims.extend(voters::claims(version)?);
     }
     ensure!(!claims.is_empty(), "no release is named {wanted:?}");
     let failed: Vec<String> = claims

@@ -51,6 +51,8 @@ pub struct Broker {
     pub metadata_log: OnceLock<watch::Receiver<LogView<Disk>>>,
     /// Where the messages of other controllers arrive; set at the start of a controller that has others.
     pub quorum_inbox: OnceLock<Arc<QuorumInbox>>,
+    /// The controllers that follow this one, while it is the active one; set at the start of a controller that has others.
+    pub following: OnceLock<watch::Receiver<ottla_quorum::Replicas>>,
     /// The nodes that follow the metadata log of this controller.
     pub observers: Observers,
     /// The APIs that a listener serves, as the tables of handlers list them.
@@ -131,6 +133,7 @@ impl Broker {
             quorum: OnceLock::new(),
             metadata_log: OnceLock::new(),
             quorum_inbox: OnceLock::new(),
+            following: OnceLock::new(),
             observers: Observers::default(),
             served,
             metrics: Metrics::new(served(ListenerRole::Broker)),

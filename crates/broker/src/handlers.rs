@@ -11,6 +11,7 @@
     reason = "every handler takes its request whole, whether it consumes it or not"
 )]
 
+pub mod add_raft_voter;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
@@ -54,6 +55,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod remove_raft_voter;
 pub mod sasl_handshake;
 pub mod sync_group;
 pub mod unregister_broker;
@@ -143,6 +145,8 @@ serve_apis! {
     DescribeQuorum => memory ready describe_quorum::handle(DescribeQuorumRequestData),
     ElectLeaders => memory waits elect_leaders::handle(ElectLeadersRequestData),
     UnregisterBroker => memory waits unregister_broker::handle(UnregisterBrokerRequestData),
+    AddRaftVoter => memory waits add_raft_voter::handle(AddRaftVoterRequestData),
+    RemoveRaftVoter => memory waits remove_raft_voter::handle(RemoveRaftVoterRequestData),
     UpdateFeatures => memory waits update_features::handle(UpdateFeaturesRequestData),
     ListPartitionReassignments => memory ready list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
     FindCoordinator => memory waits find_coordinator::handle(FindCoordinatorRequestData),

@@ -3,6 +3,7 @@
 mod cluster;
 mod directories;
 mod first_records;
+mod joining;
 mod listen;
 pub mod lock;
 mod metadata_log;

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod completions;
 pub mod config;
 pub mod consume;
+pub mod controller;
 pub mod group;
 pub mod log;
 pub mod loss;

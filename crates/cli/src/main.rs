@@ -32,8 +32,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::CompleteEnv;
 
 use commands::{
-    broker, cluster, completions, config, consume, group, log, loss, partition, produce, reference,
-    serve, topic, why,
+    broker, cluster, completions, config, consume, controller, group, log, loss, partition,
+    produce, reference, serve, topic, why,
 };
 use output::Output;
 
@@ -59,7 +59,7 @@ Examples:
   ottla cluster                                   brokers, disks, and what is wrong
   ottla COMMAND --help                            more examples
 
-Every command but `serve` and `log` takes the cluster as -b HOST:PORT; all but `why` and `loss` work against any Kafka.";
+Every command but `serve`, `controller` and `log` takes the cluster as -b HOST:PORT; all but `why` and `loss` work against any Kafka.";
 
 /// The exit status for a command line that cannot be parsed, the same as clap's.
 const USAGE: u8 = 2;
@@ -74,6 +74,8 @@ enum Command {
     Topic(topic::Args),
     /// Take brokers out of a cluster.
     Broker(broker::Args),
+    /// Recover a metadata quorum whose majority is lost for good.
+    Controller(controller::Args),
     /// Move partitions to other brokers.
     Partition(partition::Args),
     /// Write lines as records.
@@ -137,6 +139,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Cluster(args) => cluster::run(&args, output),
         Command::Topic(args) => topic::run(&args, output),
         Command::Broker(args) => broker::run(&args, output),
+        Command::Controller(args) => controller::run(&args, output),
         Command::Partition(args) => partition::run(&args, output),
         Command::Produce(args) => produce::run(&args, output),
         Command::Consume(args) => consume::run(&args, output),

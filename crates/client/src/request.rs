@@ -95,6 +95,8 @@ requests! {
     AssignReplicasToDirs 0..=0:
         AssignReplicasToDirsRequestData => AssignReplicasToDirsResponseData;
     UnregisterBroker 0..=0: UnregisterBrokerRequestData => UnregisterBrokerResponseData;
+    AddRaftVoter 0..=1: AddRaftVoterRequestData => AddRaftVoterResponseData;
+    RemoveRaftVoter 0..=0: RemoveRaftVoterRequestData => RemoveRaftVoterResponseData;
     Envelope 0..=0: EnvelopeRequestData => EnvelopeResponseData;
     DescribeProducers 0..=0: DescribeProducersRequestData => DescribeProducersResponseData;
     ConsumerGroupDescribe 0..=1:

@@ -62,7 +62,19 @@ impl Broker {
     }
 
     /// Runs `command`, which is a broker of this kind on `port`, in the directory of `log`, and waits until it serves.
-    pub fn launch(kind: Kind, mut command: Command, port: u16, log: &Path) -> Result<Self> {
+    pub fn launch(kind: Kind, command: Command, port: u16, log: &Path) -> Result<Self> {
+        let mut broker = Self::launch_without_waiting(kind, command, port, log)?;
+        broker.wait_until_ready()?;
+        Ok(broker)
+    }
+
+    /// The same for one that serves only when others run too.
+    pub fn launch_without_waiting(
+        kind: Kind,
+        mut command: Command,
+        port: u16,
+        log: &Path,
+    ) -> Result<Self> {
         let directory = log.parent().context("a log lies in a directory")?;
         let output = File::create(log)?;
         let child = command
@@ -72,15 +84,13 @@ impl Broker {
             .stderr(output)
             .spawn()
             .with_context(|| format!("could not start {command:?}"))?;
-        let mut broker = Self {
+        Ok(Self {
             kind,
             child,
             port,
             directory: directory.to_path_buf(),
             log: log.to_path_buf(),
-        };
-        broker.wait_until_ready()?;
-        Ok(broker)
+        })
     }
 
     /// Where clients connect.

@@ -6,17 +6,19 @@
 //! | frame | bytes |
 //! |---|---|
 //! | length of the rest | 4 |
-//! | key, 20308; version, 1 | 2 + 2 |
-//! | hello: 0; length of the cluster id, and the cluster id; node id; number of static voters, and their ids | 1 + 2 + n + 4 + 1 + 4n |
+//! | key, 20308; version, 2 | 2 + 2 |
+//! | hello: 0; length of the cluster id, and the cluster id; node id and directory id; number of static voters, and their ids; number of endpoints, and the endpoints | 1 + 2 + n + 4 + 16 + 1 + 4n + 1 + n |
+//! | endpoint: length of the listener's name, and the name; length of the host, and the host; port | 2 + n + 2 + n + 2 |
 //! | message: 1, and the message | 1 + n |
 //! | answer to a hello: 0 if it is accepted, else 1 and why not, in UTF-8 | 1 + n |
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ottla_protocol::ids::NodeId;
+use ottla_protocol::ids::{NodeId, Uuid};
+use ottla_quorum::{Voter, VoterEndpoint};
 
 /// The key of the frames; it reads `OT`.
 const KEY: i16 = 0x4f54;
-const VERSION: i16 = 1;
+const VERSION: i16 = 2;
 const HELLO: u8 = 0;
 const MESSAGE: u8 = 1;
 /// Upper bound of a frame. The library bounds what it sends to an entry, or to one MiB of several.
@@ -28,7 +30,8 @@ pub const MAX_ANSWER: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     pub cluster_id: String,
-    pub node: NodeId,
+    /// Its node, the directory of its metadata log, and where it listens.
+    pub controller: Voter,
     /// The ids in `controller.quorum.voters`, in order; none if the log names the voters.
     pub static_voters: Vec<NodeId>,
 }
@@ -96,23 +99,26 @@ impl Frame {
 
 impl Hello {
     fn read(mut from: Bytes) -> Result<Self, BadPeerFrame> {
-        let length = usize::from(from.try_get_u16()?);
-        if length > from.len() {
-            return Err(BadPeerFrame::Short);
-        }
-        let cluster_id = from.split_to(length).to_vec();
-        let cluster_id = String::from_utf8(cluster_id).map_err(|_| BadPeerFrame::Malformed)?;
-        let node = NodeId(from.try_get_i32()?);
+        let cluster_id = read_text(&mut from)?;
+        let node_id = NodeId(from.try_get_i32()?);
+        let directory_id = from.try_get_u128()?;
         let count = from.try_get_u8()?;
         let voters: Result<Vec<_>, _> =
             (0..count).map(|_| from.try_get_i32().map(NodeId)).collect();
         let static_voters = voters?;
+        let count = from.try_get_u8()?;
+        let endpoints: Result<Vec<_>, _> = (0..count).map(|_| read_endpoint(&mut from)).collect();
+        let endpoints = endpoints?;
         if !from.is_empty() {
             return Err(BadPeerFrame::Malformed);
         }
         Ok(Self {
             cluster_id,
-            node,
+            controller: Voter {
+                node_id,
+                directory_id: Uuid::from_bytes(directory_id.to_be_bytes()),
+                endpoints,
+            },
             static_voters,
         })
     }
@@ -120,16 +126,48 @@ impl Hello {
     /// The frame, with its length.
     pub fn write(&self) -> Bytes {
         let mut body = vec![HELLO];
-        let cluster_id = self.cluster_id.as_bytes();
-        body.put_u16(u16::try_from(cluster_id.len()).unwrap_or(0));
-        body.put_slice(cluster_id);
-        body.put_i32(self.node.0);
+        put_text(&mut body, &self.cluster_id);
+        body.put_i32(self.controller.node_id.0);
+        body.put_slice(&self.controller.directory_id.to_bytes());
         body.put_u8(u8::try_from(self.static_voters.len()).unwrap_or(u8::MAX));
         for voter in self.static_voters.iter().take(usize::from(u8::MAX)) {
             body.put_i32(voter.0);
         }
+        let endpoints = &self.controller.endpoints;
+        body.put_u8(u8::try_from(endpoints.len()).unwrap_or(u8::MAX));
+        for endpoint in endpoints.iter().take(usize::from(u8::MAX)) {
+            put_text(&mut body, &endpoint.listener);
+            put_text(&mut body, &endpoint.host);
+            body.put_u16(endpoint.port);
+        }
         frame(&body)
     }
+}
+
+fn put_text(to: &mut Vec<u8>, text: &str) {
+    to.put_u16(u16::try_from(text.len()).unwrap_or(0));
+    to.put_slice(
+        text.as_bytes()
+            .get(..usize::from(u16::MAX))
+            .unwrap_or(text.as_bytes()),
+    );
+}
+
+fn read_text(from: &mut Bytes) -> Result<String, BadPeerFrame> {
+    let length = usize::from(from.try_get_u16()?);
+    if length > from.len() {
+        return Err(BadPeerFrame::Short);
+    }
+    let text = from.split_to(length).to_vec();
+    String::from_utf8(text).map_err(|_| BadPeerFrame::Malformed)
+}
+
+fn read_endpoint(from: &mut Bytes) -> Result<VoterEndpoint, BadPeerFrame> {
+    Ok(VoterEndpoint {
+        listener: read_text(from)?,
+        host: read_text(from)?,
+        port: from.try_get_u16()?,
+    })
 }
 
 /// The frame of a message, with its length.
@@ -177,12 +215,21 @@ mod tests {
     use super::{BadPeerFrame, Frame, Hello, MAX_FRAME, answer, message, read_answer, take};
     use bytes::{BufMut, Bytes, BytesMut};
     use ottla_protocol::api_key;
-    use ottla_protocol::ids::NodeId;
+    use ottla_protocol::ids::{NodeId, Uuid};
+    use ottla_quorum::{Voter, VoterEndpoint};
 
     fn hello() -> Hello {
         Hello {
             cluster_id: "AAAAAAAAAAAAAAAAAAAABg".to_owned(),
-            node: NodeId(7),
+            controller: Voter {
+                node_id: NodeId(7),
+                directory_id: Uuid::from_parts(5, 6),
+                endpoints: vec![VoterEndpoint {
+                    listener: "CONTROLLER".to_owned(),
+                    host: "a".to_owned(),
+                    port: 93,
+                }],
+            },
             static_voters: vec![NodeId(1), NodeId(7)],
         }
     }

@@ -1,10 +1,11 @@
 //! Where the messages of other controllers arrive, and which controllers are listened to.
 
 use ottla_protocol::ids::NodeId;
-use ottla_quorum::Arrived;
-use tokio::sync::{mpsc, watch};
+use ottla_quorum::{Arrived, VoterChange, VotersRefused};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::quorum_frames::Hello;
+use super::voter_changes::{Asks, VotersRequest};
 
 /// Upper bound of the messages that wait for the controller's thread; beyond it connections wait.
 pub const MAX_WAITING: usize = 128;
@@ -21,6 +22,8 @@ pub struct QuorumInbox {
     pub arrived: mpsc::Sender<Arrived>,
     /// The leader of the quorum, while nothing comes from it.
     pub silent_leader: watch::Sender<Option<NodeId>>,
+    /// Changes of the voters that somebody asks for.
+    pub voters: mpsc::Sender<VotersRequest>,
     /// Why other controllers and this one do not belong together.
     pub mismatches: watch::Sender<Vec<String>>,
 }
@@ -29,12 +32,12 @@ impl QuorumInbox {
     /// Whether the controller that says hello may take part.
     pub fn check(&self, hello: &Hello) -> Result<(), String> {
         let own = &self.own;
-        let other = hello.node;
+        let (node, other) = (own.controller.node_id, hello.controller.node_id);
         if hello.cluster_id != own.cluster_id {
             return Err(format!(
                 "controller {other} belongs to cluster {}, and controller {} to cluster {}; check controller.quorum.voters, and \
                  the cluster.id in meta.properties of both",
-                hello.cluster_id, own.node, own.cluster_id
+                hello.cluster_id, node, own.cluster_id
             ));
         }
         if hello.static_voters != own.static_voters {
@@ -42,15 +45,36 @@ impl QuorumInbox {
                 "controller.quorum.voters names {} on node {other}, and {} on node {}; set the same list on all nodes",
                 names(&hello.static_voters),
                 names(&own.static_voters),
-                own.node
+                node
             ));
         }
-        if other == own.node {
+        if !own.static_voters.is_empty() && !own.static_voters.contains(&other) {
+            return Err(format!(
+                "controller {other} is not among the voters; add it to controller.quorum.voters on all nodes"
+            ));
+        }
+        if other == node {
             return Err(format!(
                 "two controllers have node.id {other}; give each node its own"
             ));
         }
         Ok(())
+    }
+
+    /// Asks for a change of the voters.
+    pub async fn ask(&self, change: VoterChange, asks: Asks) -> Result<(), VotersRefused> {
+        let (caller, outcome) = oneshot::channel();
+        let request = VotersRequest {
+            change,
+            asks,
+            caller,
+        };
+        // Without the controller's thread nobody leads here.
+        let gone = VotersRefused::NotLeader;
+        if self.voters.send(request).await.is_err() {
+            return Err(gone);
+        }
+        outcome.await.unwrap_or(Err(gone))
     }
 
     /// Notes that this controller and another one do not belong together. It is logged once for each reason.
@@ -78,13 +102,18 @@ fn names(voters: &[NodeId]) -> String {
 mod tests {
     use super::QuorumInbox;
     use crate::cluster::quorum_frames::Hello;
-    use ottla_protocol::ids::NodeId;
+    use ottla_protocol::ids::{NodeId, Uuid};
+    use ottla_quorum::Voter;
     use tokio::sync::{mpsc, watch};
 
     fn hello(cluster: &str, node: i32, voters: &[i32]) -> Hello {
         Hello {
             cluster_id: cluster.to_owned(),
-            node: NodeId(node),
+            controller: Voter {
+                node_id: NodeId(node),
+                directory_id: Uuid::from_parts(1, 1),
+                endpoints: Vec::new(),
+            },
             static_voters: voters.iter().copied().map(NodeId).collect(),
         }
     }
@@ -95,6 +124,7 @@ mod tests {
             own: hello("ours", 1, &[1, 2, 3]),
             arrived: mpsc::channel(1).0,
             silent_leader: watch::Sender::default(),
+            voters: mpsc::channel(1).0,
             mismatches: watch::Sender::default(),
         };
         assert_eq!(inbox.check(&hello("ours", 2, &[1, 2, 3])), Ok(()));
@@ -109,6 +139,7 @@ mod tests {
                 "controller.quorum.voters names nobody",
             ),
             (hello("ours", 1, &[1, 2, 3]), "node.id 1"),
+            (hello("ours", 4, &[1, 2, 3]), "controller 4 is not among"),
         ];
         for (hello, key) in refused {
             let reason = inbox.check(&hello).unwrap_err();

@@ -83,7 +83,7 @@ impl QuorumPeers {
         };
         self.peers.retain(|id, _| is_voter(id));
         for voter in voters {
-            if voter.node_id != self.inbox.own.node {
+            if voter.node_id != self.inbox.own.controller.node_id {
                 self.connect(voter);
             }
         }

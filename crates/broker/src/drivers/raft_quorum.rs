@@ -15,7 +15,7 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::time::MonotonicTime;
 use ottla_quorum::{
     Arrived, ControllerLog, ControllerLogError, LogView, NeededSnapshot, NodeError, QuorumStatus,
-    RaftNode, SnapshotSchedule,
+    RaftNode, Replicas, SnapshotSchedule,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +24,7 @@ use super::quorum_peers::QuorumPeers;
 use super::snapshot_fetch::{Announced, SnapshotFetch};
 use super::threads::Thread;
 use crate::cluster::quorum_inbox::QuorumInbox;
+use crate::cluster::voter_changes::VoterChanges;
 use crate::process::clock::Clock;
 use crate::process::random::random_number;
 
@@ -52,12 +53,14 @@ pub struct RaftQuorum {
     warn_at: MonotonicTime,
     inbox: Arc<QuorumInbox>,
     received: mpsc::Receiver<Arrived>,
+    changes: VoterChanges,
     /// What was received and not looked at yet.
     arrived: Vec<Arrived>,
     peers: QuorumPeers,
     fetch: SnapshotFetch,
     status: watch::Sender<QuorumStatus>,
     view: watch::Sender<LogView<Disk>>,
+    following: watch::Sender<Replicas>,
 }
 
 /// What a node needs around it.
@@ -69,6 +72,7 @@ pub struct Surroundings {
     pub is_mending: bool,
     pub inbox: Arc<QuorumInbox>,
     pub received: mpsc::Receiver<Arrived>,
+    pub changes: VoterChanges,
     pub fetch: SnapshotFetch,
     /// The name of the controllers' listener.
     pub listener: String,
@@ -83,6 +87,7 @@ impl RaftQuorum {
             is_mending,
             inbox,
             received,
+            changes,
             fetch,
             listener,
         } = around;
@@ -93,12 +98,14 @@ impl RaftQuorum {
             warn_at: now.monotonic.after(WITHOUT_LEADER),
             is_mending,
             received,
+            changes,
             arrived: Vec::new(),
             peers: QuorumPeers::new(Arc::clone(&inbox), listener),
             inbox,
             fetch,
             status: watch::Sender::new(node.status()),
             view: watch::Sender::new(node.view()),
+            following: watch::Sender::default(),
             log: ControllerLog::new(node, first, snapshots, now.wall),
             pace,
         }
@@ -112,6 +119,11 @@ impl RaftQuorum {
     /// Follows what other nodes may read of the metadata log.
     pub fn follow_view(&self) -> watch::Receiver<LogView<Disk>> {
         self.view.subscribe()
+    }
+
+    /// Follows how far the other controllers are.
+    pub fn follow_replicas(&self) -> watch::Receiver<Replicas> {
+        self.following.subscribe()
     }
 
     /// Whether this controller is the only voter.
@@ -161,6 +173,12 @@ impl RaftQuorum {
         let node = self.log.node();
         self.view.send_modify(|view| *view = node.view_after(view));
         self.status.send_replace(node.status());
+        self.publish_replicas();
+    }
+
+    fn publish_replicas(&self) {
+        let replicas = self.log.node().replicas(self.pace.clock.now().wall);
+        self.following.send_replace(replicas);
     }
 
     /// Says that changes of metadata wait, when there has been no leader for a while.
@@ -232,6 +250,7 @@ impl DrivenQuorum for RaftQuorum {
         tokio::select! {
             biased;
             received = self.received.recv() => self.arrived.extend(received),
+            () = self.changes.wait() => {}
             () = clock.sleep_until(Some(self.next_tick)) => {}
         }
     }
@@ -275,15 +294,19 @@ impl Quorum for RaftQuorum {
         if now >= self.next_tick {
             self.log.on_tick(u64::from(random_number().unsigned_abs()));
             self.next_tick = now.after(self.pace.tick);
-            self.peers.set_voters(&self.log.node().all_voters());
+            self.peers.set_voters(&self.log.node().others());
             self.warn_without_leader(now);
             let silent = self.log.node().silent_leader();
             self.inbox.silent_leader.send_replace(silent);
             if let Some(leader) = silent {
                 self.peers.try_to_reach(leader);
             }
+            self.publish_replicas();
         }
+        let wall = self.pace.clock.now().wall;
+        self.changes.decide(self.log.node_mut(), wall);
         let events = self.log.events()?;
+        self.changes.answer(self.log.node());
         self.perform();
         Ok(events)
     }

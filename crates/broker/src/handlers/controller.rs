@@ -14,6 +14,7 @@ pub mod describe_cluster;
 pub mod envelope;
 pub mod fetch;
 pub mod fetch_snapshot;
+pub mod update_raft_voter;
 
 use std::sync::Arc;
 
@@ -22,10 +23,10 @@ use ottla_protocol::api_key::ApiKey;
 use ottla_protocol::messages;
 
 use super::{
-    Refused, alter_configs, alter_partition_reassignments, api_versions, create_acls,
-    create_partitions, create_topics, delete_acls, delete_topics, describe_acls, describe_configs,
-    describe_quorum, elect_leaders, encode, incremental_alter_configs,
-    list_partition_reassignments, unregister_broker, update_features,
+    Refused, add_raft_voter, alter_configs, alter_partition_reassignments, api_versions,
+    create_acls, create_partitions, create_topics, delete_acls, delete_topics, describe_acls,
+    describe_configs, describe_quorum, elect_leaders, encode, incremental_alter_configs,
+    list_partition_reassignments, remove_raft_voter, unregister_broker, update_features,
 };
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -34,6 +35,7 @@ use crate::reply::Reply;
 
 serve_apis! {
     own [];
+    AddRaftVoter => memory waits add_raft_voter::handle(AddRaftVoterRequestData),
     AllocateProducerIds => memory waits
         allocate_producer_ids::handle(AllocateProducerIdsRequestData),
     AlterConfigs => memory waits alter_configs::handle(AlterConfigsRequestData),
@@ -62,6 +64,8 @@ serve_apis! {
         incremental_alter_configs::handle(IncrementalAlterConfigsRequestData),
     ListPartitionReassignments => memory ready
         list_partition_reassignments::handle(ListPartitionReassignmentsRequestData),
+    RemoveRaftVoter => memory waits remove_raft_voter::handle(RemoveRaftVoterRequestData),
     UnregisterBroker => memory waits unregister_broker::handle(UnregisterBrokerRequestData),
     UpdateFeatures => memory waits update_features::handle(UpdateFeaturesRequestData),
+    UpdateRaftVoter => memory waits update_raft_voter::handle(UpdateRaftVoterRequestData),
 }

@@ -10,7 +10,7 @@ use ottla_protocol::messages::describe_quorum_response::{
 };
 use ottla_protocol::messages::{DescribeQuorumRequestData, DescribeQuorumResponseData, ErrorCode};
 use ottla_protocol::time::Timestamp;
-use ottla_quorum::{QuorumStatus, Voter};
+use ottla_quorum::{QuorumStatus, Replica, Voter};
 
 use crate::broker::Broker;
 use crate::cluster::quorum_leader;
@@ -57,9 +57,23 @@ fn describe(broker: &Broker, request: DescribeQuorumRequestData) -> DescribeQuor
         return refused(request, code);
     }
     let now = broker.clock.now().wall.0;
-    let voters = status.voters.iter().map(|voter| state(voter, &status, now));
+    let following = broker.following.get();
+    let following = following.map(|following| following.borrow().clone());
+    let following = following.unwrap_or_default();
+    let voters: Vec<ReplicaState> = if following.voters.is_empty() {
+        let voters = status.voters.iter();
+        voters.map(|voter| state(voter, &status, now)).collect()
+    } else {
+        following.voters.iter().map(replica).collect()
+    };
+    let controllers = following.observers.iter().map(replica);
     let observers = broker.observers.all(Timestamp(now));
-    let observers = observers.into_iter().map(|(id, progress)| {
+    let observers = observers.into_iter().filter(|((node, directory), _)| {
+        let mut known = following.observers.iter();
+        !known
+            .any(|one| (one.controller.node_id, one.controller.directory_id) == (*node, *directory))
+    });
+    let observers = observers.map(|(id, progress)| {
         let (node, directory) = id;
         ReplicaState::default()
             .with_replica_id(node.0)
@@ -69,11 +83,11 @@ fn describe(broker: &Broker, request: DescribeQuorumRequestData) -> DescribeQuor
             .with_last_caught_up_timestamp(progress.caught_up_at.map_or(-1, |at| at.0))
     });
     let partition = PartitionData::default()
-        .with_observers(observers.collect())
+        .with_observers(controllers.chain(observers).collect())
         .with_leader_id(quorum_leader::leader_id(&status))
         .with_leader_epoch(status.epoch.0)
         .with_high_watermark(status.high_watermark.0)
-        .with_current_voters(voters.collect());
+        .with_current_voters(voters);
     let topic = TopicData::default()
         .with_topic_name(CLUSTER_METADATA.to_owned().into())
         .with_partitions(vec![partition]);
@@ -109,7 +123,17 @@ fn refused(request: DescribeQuorumRequestData, code: ErrorCode) -> DescribeQuoru
     DescribeQuorumResponseData::default().with_topics(request.topics.into_iter().map(of).collect())
 }
 
-/// The state of a voter. The only voter is the leader, so it has caught up `now`.
+/// The state of a controller that follows this one.
+fn replica(replica: &Replica) -> ReplicaState {
+    ReplicaState::default()
+        .with_replica_id(replica.controller.node_id.0)
+        .with_replica_directory_id(replica.controller.directory_id)
+        .with_log_end_offset(replica.end.0)
+        .with_last_fetch_timestamp(replica.answered_at.map_or(-1, |at| at.0))
+        .with_last_caught_up_timestamp(replica.caught_up_at.map_or(-1, |at| at.0))
+}
+
+/// The state of the only voter. It is the leader, so it has caught up `now`.
 fn state(voter: &Voter, status: &QuorumStatus, now: i64) -> ReplicaState {
     ReplicaState::default()
         .with_replica_id(voter.node_id.0)

@@ -3,7 +3,7 @@
 //! The bytes are as untrusted as those of a client. While the thread is behind, nothing more is read.
 
 use bytes::{Bytes, BytesMut};
-use ottla_quorum::Arrived;
+use ottla_quorum::{Arrived, Voter, is_sent_by};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -38,9 +38,14 @@ pub async fn serve(
     if let Err(error) = answered {
         return error.into();
     }
+    let controller = hello.controller;
+    let arrived = Arrived::Hello(controller.clone());
+    if inbox.arrived.send(arrived).await.is_err() {
+        return Closed::Shutdown;
+    }
     loop {
         let received = tokio::select! {
-            received = receive(inbox, &mut stream, &mut rest) => received,
+            received = receive((inbox, &controller), &mut stream, &mut rest) => received,
             () = stopped(&mut shutdown) => return Closed::Shutdown,
         };
         if let Err(closed) = received {
@@ -51,7 +56,7 @@ pub async fn serve(
 
 /// Passes on the messages that have arrived, and reads more.
 async fn receive(
-    inbox: &QuorumInbox,
+    (inbox, controller): (&QuorumInbox, &Voter),
     stream: &mut TcpStream,
     rest: &mut BytesMut,
 ) -> Result<(), Closed> {
@@ -59,6 +64,9 @@ async fn receive(
         let Frame::Message(message) = Frame::read(frame)? else {
             return Err(BadPeerFrame::Unknown.into());
         };
+        if !is_sent_by(controller, &message) {
+            return Err(BadPeerFrame::Malformed.into());
+        }
         let arrived = Arrived::Message(message);
         if inbox.arrived.send(arrived).await.is_err() {
             return Err(Closed::Shutdown);

@@ -13,7 +13,7 @@ use super::lock::DirectoryLock;
 use super::quorum::{MemberStart, OpenedMember};
 use super::refusals::{DirectoryError, StartError};
 use super::threads::{ControllerThread, follow_controller, run_controller};
-use super::{metadata_log, observed};
+use super::{joining, metadata_log, observed};
 use crate::broker::Broker;
 use crate::cluster::channel::{Caller, Controller};
 use crate::cluster::observe::MetadataObserver;
@@ -27,7 +27,7 @@ use crate::drivers::raft_quorum::RaftQuorum;
 use crate::drivers::stopping::stopped;
 use crate::process::clock::Clock;
 use ottla_log::files::disk::Disk;
-use ottla_quorum::{ControllerLogError, LogView, QuorumStatus};
+use ottla_quorum::{ControllerLogError, LogView, QuorumStatus, Replicas};
 
 /// A node that has its metadata, and has written nothing else.
 pub(super) struct Opened {
@@ -58,6 +58,7 @@ pub(super) struct OwnController {
     follower: Follower,
     status: watch::Receiver<QuorumStatus>,
     view: watch::Receiver<LogView<Disk>>,
+    following: watch::Receiver<Replicas>,
 }
 
 /// The metadata log of other nodes.
@@ -76,19 +77,22 @@ pub(super) async fn open(config: BrokerConfig, clock: Clock) -> Result<Opened, S
 }
 
 async fn own(config: BrokerConfig, clock: Clock) -> Result<Opened, StartError> {
+    let joined = joining::quorum(&config).await?;
     let (config, opened) = blocking(move || {
-        let opened = metadata_log::open(&config, clock);
+        let opened = metadata_log::open(&config, joined.as_ref(), clock);
         (config, opened)
     })
     .await;
     let opened = opened?;
     let config = config.without_directories(opened.offline);
-    let is_alone = opened.member.quorum.is_alone();
+    let mut is_alone = opened.member.quorum.is_alone();
     let (controller, mut own, inbox) = new_controller(opened.member, &config, clock);
     if is_alone {
         own = blocking(move || own.begin_alone().map(|()| own))
             .await
             .map_err(DirectoryError::Begin)?;
+        // The end of the log may have added another voter.
+        is_alone = own.status.borrow().voters.len() == 1;
     }
     let elsewhere = RemoteController::new(
         Knowledge::Member(own.status.clone()),
@@ -125,6 +129,7 @@ fn new_controller(
         inbox,
     } = member;
     let (status, view) = (quorum.follow_status(), quorum.follow_view());
+    let following = quorum.follow_replicas();
     let (settings, sessions) = (settings(config), new_sessions(config, clock));
     let (controller, owner, follower) =
         controller::controller(metadata, settings, *quorum, sessions);
@@ -133,6 +138,7 @@ fn new_controller(
         follower,
         status,
         view,
+        following,
     };
     (controller, own, inbox)
 }
@@ -195,6 +201,7 @@ impl OwnController {
         let (status, view) = (self.status.clone(), self.view.clone());
         let is_first = broker.quorum.set(status).is_ok() && broker.metadata_log.set(view).is_ok();
         assert!(is_first, "a broker has one metadata log");
+        broker.following.get_or_init(|| self.following.clone());
     }
 
     /// Starts the controller's threads. The partitions are open.

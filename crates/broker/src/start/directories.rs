@@ -187,16 +187,24 @@ pub(super) fn identified(states: &[Found]) -> Vec<Identified> {
     ids.collect()
 }
 
+/// What new directories are formatted for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct New<'a> {
+    pub(super) cluster_id: &'a str,
+    /// Whether the controllers of the cluster are others, so that this node is no voter of its own log.
+    pub(super) joins: bool,
+}
+
 /// Makes room in full directories, formats new ones, and writes the ids of those that have none.
 pub(super) fn prepare(
     config: &BrokerConfig,
-    cluster_id: &str,
+    New { cluster_id, joins }: New<'_>,
     (states, ids): (&[Found], &[Identified]),
     now: Timestamp,
 ) -> Result<(), DirectoryError> {
     let version = MetadataVersion::OF_NEW_CLUSTERS;
     // Voters are in the log unless the configuration names them.
-    let is_voter = config.quorum.roles != Roles::Broker && !has_static_voters(config);
+    let is_voter = config.quorum.roles != Roles::Broker && !joins && !has_static_voters(config);
     for ((path, meta), (_, id)) in states.iter().zip(ids) {
         spare::make_room(&Disk, path)?;
         if let Some(meta) = meta {

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use ottla_log::files::disk::Disk;
 use ottla_protocol::ids::Uuid;
-use ottla_quorum::{InspectedNode, Location, METADATA_DIRECTORY};
+use ottla_quorum::{InspectedNode, Location, METADATA_DIRECTORY, Voter};
 
 use super::directories::{
-    Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
+    Identified, New, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
 use super::first_records::FirstRecords;
+use super::joining::Quorum;
 use super::lock::DirectoryLock;
 use super::quorum::{self, OpenedMember};
 use super::refusals::DirectoryError;
@@ -39,10 +40,16 @@ pub(super) struct OpenedLog {
 }
 
 /// Opens the directories and the metadata log of this node. Blocks on the disk.
-pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, DirectoryError> {
+///
+/// A controller without a metadata log joins the quorum `joined`, if there is one.
+pub(super) fn open(
+    config: &BrokerConfig,
+    joined: Option<&Quorum>,
+    clock: Clock,
+) -> Result<OpenedLog, DirectoryError> {
     let now = clock.now().wall;
     let mut taken = Taken::default();
-    let accepted = match accept(config, &mut taken) {
+    let accepted = match accept(config, joined, &mut taken) {
         Ok(accepted) => accepted,
         Err(refused) => {
             taken.undo();
@@ -62,10 +69,14 @@ pub(super) fn open(config: &BrokerConfig, clock: Clock) -> Result<OpenedLog, Dir
             tracing::warn!(directory = %directory.display(), cluster_id, "formatting a log directory that was added");
         }
     }
-    prepare(config, &cluster_id, (&usable.states, &directories), now)?;
+    let new = New {
+        cluster_id: &cluster_id,
+        joins: joined.is_some(),
+    };
+    prepare(config, new, (&usable.states, &directories), now)?;
     let found = match found {
         Some(found) => found,
-        None => find_log(config, &cluster_id, &directories)?,
+        None => find_log(config, joined, &cluster_id, &directories)?,
     };
     let directory = &config.storage.metadata_log_dir;
     let id = id_of(&directories, directory).expect("the metadata log has a directory");
@@ -103,17 +114,28 @@ struct Accepted {
 pub(super) struct FoundLog {
     pub(super) inspected: InspectedNode<Disk>,
     pub(super) first: Option<FirstRecords>,
+    /// The voters of a quorum that this controller joins.
+    pub(super) others: Vec<Voter>,
 }
 
 /// Checks the directories, and refuses those that cannot be served. All that it creates is in `taken`.
-fn accept(config: &BrokerConfig, taken: &mut Taken) -> Result<Accepted, DirectoryError> {
+fn accept(
+    config: &BrokerConfig,
+    joined: Option<&Quorum>,
+    taken: &mut Taken,
+) -> Result<Accepted, DirectoryError> {
     let usable = usable(&config.storage, taken)?;
     let cluster = cluster(config, &usable.states)?;
     let is_new = cluster.is_none();
-    let cluster_id = match (cluster, &config.quorum.cluster_id) {
+    let theirs = joined.map(|joined| &joined.cluster_id);
+    let cluster_id = match (cluster, theirs.or(config.quorum.cluster_id.as_ref())) {
+        (None, _) if theirs.is_some() => theirs.cloned().unwrap_or_default(),
         (None, _) => quorum::new_cluster_id(config, unreserved_id())?,
         (Some(found), Some(set)) if found != *set => {
             let set = set.clone();
+            if joined.is_some() {
+                return Err(DirectoryError::JoinsOtherCluster { theirs: set, found });
+            }
             return Err(DirectoryError::OtherClusterId { set, found });
         }
         (Some(found), _) => found,
@@ -122,7 +144,7 @@ fn accept(config: &BrokerConfig, taken: &mut Taken) -> Result<Accepted, Director
     let found = if is_new {
         None
     } else {
-        let found = find_log(config, &cluster_id, &directories)?;
+        let found = find_log(config, joined, &cluster_id, &directories)?;
         check_complete(
             config,
             found.inspected.image(),
@@ -146,6 +168,7 @@ fn id_of(directories: &[Identified], path: &Path) -> Option<Uuid> {
 /// Reads the metadata log, and determines the records that its first leader must write.
 fn find_log(
     config: &BrokerConfig,
+    joined: Option<&Quorum>,
     cluster_id: &str,
     directories: &[Identified],
 ) -> Result<FoundLog, DirectoryError> {
@@ -155,9 +178,14 @@ fn find_log(
         directory: &directory.join(METADATA_DIRECTORY),
         cluster_id,
     };
-    let inspected = quorum::inspect(config, location, id)?;
+    let others = joined.map_or_else(Vec::new, |joined| joined.voters.clone());
+    let inspected = quorum::inspect(config, location, id, &others)?;
     let first = FirstRecords::of(config, &inspected)?;
-    Ok(FoundLog { inspected, first })
+    Ok(FoundLog {
+        inspected,
+        first,
+        others,
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use ottla_protocol::messages::{DescribeClusterRequestData, ErrorCode};
 use tokio::time::{sleep, timeout};
 
 use super::directories::{
-    Identified, Taken, Usable, check_complete, cluster, identified, prepare, usable,
+    Identified, New, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
 use super::lock::DirectoryLock;
 use super::refusals::{DirectoryError, StartError};
@@ -70,8 +70,17 @@ pub(super) async fn open(config: &BrokerConfig, clock: Clock) -> Result<Observed
     let (image, id) = (observer.image().0.clone(), cluster_id.clone());
     let accepted = blocking(move || {
         let states = (&accepted.usable.states[..], &accepted.directories[..]);
-        let checked = check_complete(&of_disk, &image, states)
-            .and_then(|()| prepare(&of_disk, &id, states, clock.now().wall));
+        let checked = check_complete(&of_disk, &image, states).and_then(|()| {
+            prepare(
+                &of_disk,
+                New {
+                    cluster_id: &id,
+                    joins: true,
+                },
+                states,
+                clock.now().wall,
+            )
+        });
         match checked {
             Ok(()) => Ok(accepted),
             Err(refused) => {

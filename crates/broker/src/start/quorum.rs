@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::OwnController;
 use super::first_records::FirstRecords;
+use super::joining::is_own;
 use super::metadata_log::FoundLog;
 use super::refusals::{DirectoryError, StartError};
 use super::threads::ControllerThread;
@@ -27,7 +28,8 @@ use crate::cluster::observe::Identity;
 use crate::cluster::quorum_frames::Hello;
 use crate::cluster::quorum_inbox::{MAX_WAITING, QuorumInbox};
 use crate::cluster::registration::claimed_features;
-use crate::config::{BrokerConfig, HostPort};
+use crate::cluster::voter_changes::{self, VoterChanges};
+use crate::config::BrokerConfig;
 use crate::drivers::controller::Follower;
 use crate::drivers::raft_quorum::{Pace, RaftQuorum, Surroundings};
 use crate::drivers::snapshot_fetch::SnapshotFetch;
@@ -58,11 +60,8 @@ pub(super) fn new_cluster_id(
     random: Uuid,
 ) -> Result<String, DirectoryError> {
     let quorum = &config.quorum;
-    let is_own = |address: &HostPort| {
-        let mut own = config.network.controller_listeners.iter();
-        own.any(|listener| listener.bind.port == address.port)
-    };
-    if quorum.voters.is_empty() && !quorum.bootstrap.iter().all(is_own) {
+    let mut bootstrap = quorum.bootstrap.iter();
+    if quorum.voters.is_empty() && !bootstrap.all(|address| is_own(config, address)) {
         return Err(DirectoryError::NotFormatted);
     }
     match &quorum.cluster_id {
@@ -77,9 +76,10 @@ pub(super) fn inspect(
     config: &BrokerConfig,
     location: Location<'_>,
     directory_id: Uuid,
+    others: &[Voter],
 ) -> Result<InspectedNode<Disk>, DirectoryError> {
     let inspected = RaftNode::inspect(Disk, location, voter(config, directory_id))?;
-    let (voter, voters) = membership(config, directory_id, inspected.voters());
+    let (voter, voters) = membership(config, directory_id, inspected.voters(), others);
     inspected.check(&Member {
         voter,
         voters: &voters,
@@ -87,16 +87,20 @@ pub(super) fn inspect(
     Ok(inspected)
 }
 
-/// This controller, and all voters: those in the log, or else those that the configuration names, or this one alone. Voters
-/// that are not in the log have no directory ids.
+/// This controller, and all voters: those in the log, or else those of the quorum that it joins (`others`), those that the
+/// configuration names, or this one alone. The last two have no directory ids.
 fn membership(
     config: &BrokerConfig,
     directory_id: Uuid,
     in_log: Option<&[Voter]>,
+    others: &[Voter],
 ) -> (Voter, Vec<Voter>) {
     let own = voter(config, directory_id);
-    if let Some(voters) = in_log {
+    if let Some(voters) = in_log.filter(|voters| !voters.is_empty() || others.is_empty()) {
         return (own, voters.to_vec());
+    }
+    if !others.is_empty() {
+        return (own, others.to_vec());
     }
     let own = Voter {
         directory_id: Uuid::ZERO,
@@ -134,11 +138,12 @@ pub(super) fn open(
     clock: Clock,
 ) -> Result<OpenedMember, DirectoryError> {
     let in_log = found.inspected.voters();
-    let (own, voters) = membership(config, directory_id, in_log);
-    let mut static_ids: Vec<NodeId> = match in_log {
-        Some(_) => Vec::new(),
-        None => voters.iter().map(|voter| voter.node_id).collect(),
-    };
+    let (own, voters) = membership(config, directory_id, in_log, &found.others);
+    let mut static_ids: Vec<NodeId> = voters
+        .iter()
+        .filter(|voter| voter.directory_id == Uuid::ZERO)
+        .map(|voter| voter.node_id)
+        .collect();
     static_ids.sort_unstable();
     let is_mending = found.inspected.begins_without_version();
     let settings = Settings {
@@ -152,14 +157,16 @@ pub(super) fn open(
     let (node, metadata) = found.inspected.open(member, settings)?;
     let hello = Hello {
         cluster_id: location.cluster_id.to_owned(),
-        node: config.node_id,
+        controller: own.clone(),
         static_voters: static_ids,
     };
     let (arrived, received) = mpsc::channel(MAX_WAITING);
+    let (voters, asked) = mpsc::channel(voter_changes::MAX_WAITING);
     let inbox = Arc::new(QuorumInbox {
         own: hello,
         arrived,
         silent_leader: watch::Sender::default(),
+        voters,
         mismatches: watch::Sender::default(),
     });
     let pace = Pace {
@@ -175,6 +182,7 @@ pub(super) fn open(
         is_mending,
         inbox: Arc::clone(&inbox),
         received,
+        changes: VoterChanges::new(asked),
         fetch: fetch(config, location, directory_id),
         listener: listener.unwrap_or_default(),
     };

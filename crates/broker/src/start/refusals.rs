@@ -152,6 +152,11 @@ pub enum DirectoryError {
         "ottla.cluster.id is {set}, and the log directories belong to cluster {found}; remove the key, or choose other directories"
     )]
     OtherClusterId { set: String, found: String },
+    #[error(
+        "the controllers are of cluster {theirs}, and the log directories belong to cluster {found}; check \
+         controller.quorum.bootstrap.servers, or choose other directories (key log.dirs)"
+    )]
+    JoinsOtherCluster { theirs: String, found: String },
     /// None of `log.dirs` can be used.
     #[error("none of log.dirs can be used; the last failed with: {0}")]
     AllOffline(Box<DirectoryError>),

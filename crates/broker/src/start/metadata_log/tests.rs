@@ -30,7 +30,7 @@ struct Started {
 /// Opens the directories, begins to lead, and stops as if it was killed.
 fn start(root: &Path, directories: &[&str]) -> Result<Started, DirectoryError> {
     let clock = Clock::start();
-    let opened = open(&config(root, directories), clock)?;
+    let opened = open(&config(root, directories), None, clock)?;
     let quorum = opened.member.quorum;
     let status = quorum.follow_status();
     let sessions = Arc::new(Sessions::of_test(clock));
@@ -190,7 +190,7 @@ fn a_directory_with_other_files_or_of_another_node_is_refused() {
     drop(start(root.path(), &["b"]).unwrap());
     let mut other = config(root.path(), &["b"]);
     other.node_id = NodeId(9);
-    let refused = open(&other, Clock::start()).unwrap_err();
+    let refused = open(&other, None, Clock::start()).unwrap_err();
     assert!(
         matches!(refused, DirectoryError::OtherNode { .. }),
         "{refused}"
