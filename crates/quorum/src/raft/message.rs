@@ -181,7 +181,8 @@ fn take_snapshot(from: &mut Bytes) -> Result<Snapshot, Malformed> {
     SnapshotName::parse(&name)?;
     snapshot.data = name;
     let voters = format::take_voters(from)?;
-    if snapshot.get_metadata().index == 0 || voters.voters.is_empty() {
+    let is_placed = snapshot.get_metadata().index > 0 && snapshot.get_metadata().term > 0;
+    if !is_placed || voters.voters.is_empty() {
         return Err(Malformed::Impossible("snapshot"));
     }
     snapshot.mut_metadata().set_conf_state(voters);
@@ -197,12 +198,20 @@ fn check(message: &Message) -> Result<(), Malformed> {
     if message.index == u64::MAX || message.log_term > message.term {
         return Err(Malformed::Impossible("index"));
     }
+    if message.get_snapshot().get_metadata().term > message.term {
+        return Err(Malformed::Impossible("snapshot"));
+    }
     if message.get_msg_type() != MessageType::MsgAppend && !message.entries.is_empty() {
         return Err(Malformed::Impossible("entries"));
     }
+    // The library takes an entry that it lacks for one of term 0.
+    let is_append = message.get_msg_type() == MessageType::MsgAppend;
+    if is_append && (message.index == 0) != (message.log_term == 0) {
+        return Err(Malformed::Impossible("index"));
+    }
     let mut before = (message.index, message.log_term);
     for entry in &message.entries {
-        let follows = entry.index == before.0 + 1 && entry.term >= before.1;
+        let follows = entry.index == before.0 + 1 && entry.term >= before.1.max(1);
         if !follows || entry.term > message.term {
             return Err(Malformed::Impossible("entries"));
         }

@@ -8,6 +8,8 @@ mod apply;
 mod elections;
 mod epochs;
 mod full;
+#[cfg(test)]
+mod hostile;
 mod inspect;
 mod membership;
 mod open;

@@ -135,6 +135,25 @@ fn what_no_controller_sends_is_refused() {
     refused(|message| message.mut_entries()[0].data = Bytes::from_static(b"\x01\0\0\0\x01"));
     refused(|message| message.mut_entries()[2].data = Bytes::from_static(&[0x18, 0x85, 0]));
     refused(|message| message.set_msg_type(MessageType::MsgHeartbeat));
+    // The library would take the place before the entries for one that it lacks.
+    refused(|message| message.log_term = 0);
+    refused(|message| message.index = 0);
+    refused(|message| {
+        (message.index, message.log_term) = (0, 0);
+        for (index, entry) in (1..).zip(message.mut_entries().iter_mut()) {
+            (entry.index, entry.term) = (index, 0);
+        }
+    });
+}
+
+#[test]
+fn a_snapshot_of_no_term_or_a_later_one_is_refused() {
+    for term in [0, 3] {
+        let mut message = message(MessageType::MsgSnapshot, [5, 4, 3, 2], 0);
+        message.mut_snapshot().mut_metadata().term = term;
+        let decoded = decode(encode(&message).into());
+        assert_eq!(decoded, Err(Malformed::Impossible("snapshot")));
+    }
 }
 
 /// The library writes changes of voters with its own codec. They are read without it.

@@ -73,7 +73,11 @@ impl<F: Files> RaftNode<F> {
 
     pub(super) fn on_snapshot_announced(&mut self, message: Message) -> Result<(), Malformed> {
         let name = SnapshotName::parse(&message.get_snapshot().data)?;
-        if message.get_snapshot().get_metadata().index <= self.applied.at.index {
+        let metadata = message.get_snapshot().get_metadata();
+        if metadata.index == self.applied.at.index && metadata.term != self.applied.at.term {
+            return Err(Malformed::Impossible("snapshot"));
+        }
+        if metadata.index <= self.applied.at.index {
             // The library tells the leader how far this node is.
             let _ = self.raw.step(message);
             return Ok(());
