@@ -44,4 +44,4 @@ pub use raft::{
 };
 pub use snapshot_download::{BadPiece, SnapshotDownload};
 pub use snapshot_schedule::SnapshotSchedule;
-pub use voter::{Voter, VoterEndpoint};
+pub use voter::{DYNAMIC_VOTERS, Voter, VoterEndpoint};

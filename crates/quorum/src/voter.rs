@@ -7,7 +7,7 @@ use ottla_protocol::messages::{KRaftVersionRecordData, VotersRecordData};
 use ottla_protocol::records::control::ControlRecord;
 
 /// From this level of `kraft.version` on, the voters are in the log instead of in the configuration.
-pub(crate) const DYNAMIC_VOTERS: i16 = 1;
+pub const DYNAMIC_VOTERS: i16 = 1;
 
 /// A voter: a node, and the directory that holds its copy of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

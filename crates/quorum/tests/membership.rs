@@ -269,6 +269,45 @@ fn a_wiped_disk_elects_nobody() {
 }
 
 #[test]
+fn a_configured_voter_with_a_new_disk_returns_and_does_not_vote_before() {
+    let mut cluster = Cluster::of_configured(3);
+    let leader = cluster.elect();
+    let [second, third] = [(leader + 1) % 3, (leader + 2) % 3];
+    let end = |cluster: &Cluster, index: usize| {
+        let node = cluster.machines[index].node.as_ref().unwrap();
+        node.end_offset()
+    };
+    cluster.unreachable = vec![second];
+    assert!(commits(&mut cluster), "the second lacks it");
+    cluster.replace_disk(third, Uuid::ZERO);
+    cluster.unreachable = vec![leader];
+    cluster.run(100);
+    assert_eq!(
+        cluster.leader(),
+        None,
+        "the second would lead without what was committed"
+    );
+
+    cluster.unreachable = Vec::new();
+    assert_eq!(
+        cluster.elect(),
+        leader,
+        "nobody else has what was committed"
+    );
+    assert_eq!(end(&cluster, third), end(&cluster, leader));
+    cluster.unreachable = vec![second];
+    assert!(commits(&mut cluster));
+    // The leader stays, and knows that the next disk is empty, too.
+    cluster.replace_disk(third, Uuid::ZERO);
+    cluster.run(20);
+    assert_eq!(cluster.leader(), Some(leader));
+    assert_eq!(end(&cluster, third), end(&cluster, leader));
+    cluster.unreachable = vec![leader];
+    let next = cluster.elect();
+    assert_eq!(next, third, "the second has not everything");
+}
+
+#[test]
 fn a_voter_that_moves_is_found_again_and_written_into_the_log() {
     let mut cluster = Cluster::new(3, 0);
     let leader = cluster.elect();

@@ -11,6 +11,7 @@ mod full;
 #[cfg(test)]
 mod hostile;
 mod inspect;
+mod lost_log;
 mod membership;
 mod open;
 mod peers;
@@ -42,6 +43,7 @@ use ottla_protocol::time::Timestamp;
 use raft::eraftpb::{ConfState, Entry, HardState, Message, MessageType};
 use raft::{RawNode, Ready, StateRole};
 
+use self::lost_log::Debt;
 use self::peers::{Peers, raft_id};
 use self::progress::Answers;
 use super::format::Malformed;
@@ -109,6 +111,8 @@ pub struct RaftNode<F: Files> {
     pending_voters: Option<Offset>,
     /// Since when this leader is no voter any more, in ticks.
     leaving_ticks: usize,
+    /// What it must have before it votes, if its disk was replaced.
+    debt: Debt,
     /// The ends of the log after the last entries, by their indexes.
     ends: VecDeque<(u64, Offset)>,
     events: Vec<QuorumNews>,
@@ -289,13 +293,19 @@ impl<F: Files> RaftNode<F> {
         if self.held.is_some() {
             return Ok(());
         }
-        let message = message::decode(bytes)?;
+        let mut message = message::decode(bytes)?;
+        if message.to != self.raw.raft.id {
+            // It is for the disk that was here before, and stops when the leader has heard of this one.
+            return Ok(());
+        }
+        let believed = self.forget_lost_entries(&mut message);
         self.check(&message)?;
         let kind = message.get_msg_type();
-        if self.must_not_vote(kind) {
+        if self.must_not_vote(kind) || self.owes_entries(&message) || self.begin_again(&message) {
             return Ok(());
         }
         self.note_answer(&message);
+        let (from, commit) = (message.from, message.commit);
         if kind == MessageType::MsgRequestVoteResponse && !message.reject {
             self.granted.insert(message.from);
         }
@@ -305,6 +315,10 @@ impl<F: Files> RaftNode<F> {
             // It refuses what comes from a node that is no peer any more.
             let _ = self.raw.step(message);
         }
+        if let Some(believed) = believed {
+            self.tell_loss(from, believed);
+        }
+        self.note_debt((kind, commit), believed);
         self.note_role();
         Ok(())
     }
@@ -510,8 +524,8 @@ impl<F: Files> RaftNode<F> {
     fn check(&self, message: &Message) -> Result<(), Malformed> {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
-        if message.to != raft.id || self.peers.known(message.from).is_none() {
-            return Err(Malformed::Impossible("sender or receiver"));
+        if self.peers.known(message.from).is_none() {
+            return Err(Malformed::Impossible("sender"));
         }
         let is_possible = match message.get_msg_type() {
             MessageType::MsgHeartbeat => message.commit <= last,

@@ -62,6 +62,28 @@ impl Cluster {
         cluster
     }
 
+    /// Voters that the configuration names.
+    pub fn of_configured(count: usize) -> Self {
+        let mut all = voters(count);
+        for voter in &mut all {
+            voter.directory_id = Uuid::ZERO;
+        }
+        let machines = all.iter().enumerate();
+        let machines = machines.map(|(index, voter)| Machine::formatted(index, voter, &[], 0));
+        let mut cluster = Self {
+            machines: machines.collect(),
+            first: all.clone(),
+            unreachable: Vec::new(),
+            sent: VecDeque::new(),
+            fetches: Vec::new(),
+            now: 1_000,
+        };
+        for index in 0..count {
+            cluster.start(index);
+        }
+        cluster
+    }
+
     pub fn start(&mut self, index: usize) {
         let first = self.first.clone();
         self.machines[index].start(&first).expect("it can start");

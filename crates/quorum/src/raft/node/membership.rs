@@ -64,6 +64,8 @@ pub enum VotersRefused {
     NoRoom(String),
     #[error("a quorum has at most {MAX_VOTERS} voters")]
     TooMany,
+    #[error("there are {0} voters already")]
+    Enough(usize),
 }
 
 impl VotersRefused {
@@ -75,7 +77,7 @@ impl VotersRefused {
             Self::Static(_) => ErrorCode::UnsupportedVersion,
             Self::Duplicate(..) => ErrorCode::DuplicateVoter,
             Self::NotFound(..) => ErrorCode::VoterNotFound,
-            Self::TooMany => ErrorCode::InvalidRequest,
+            Self::TooMany | Self::Enough(_) => ErrorCode::InvalidRequest,
         }
     }
 }
@@ -215,7 +217,7 @@ impl<F: Files> RaftNode<F> {
     }
 
     /// What a leader does about the others at intervals: a controller that has said who it is follows as an observer, a
-    /// silent one is forgotten, and a voter that has moved is written into the log.
+    /// silent one and a disk that was replaced are forgotten, and a voter that has moved is written into the log.
     pub fn settle_others(&mut self, now: Timestamp) {
         let is_busy = self.held.is_some() || self.raw.raft.has_pending_conf();
         if self.led_epoch().is_none() || is_busy {
@@ -223,7 +225,8 @@ impl<F: Files> RaftNode<F> {
         }
         let learners = &self.applied.voters.learners;
         let mut observers = self.peers.observers().keys();
-        if let Some(id) = observers.find(|id| !learners.contains(id)).copied() {
+        let is_new = |id: &&u64| !learners.contains(id) && !self.peers.is_replaced(**id);
+        if let Some(id) = observers.find(is_new).copied() {
             self.propose_observer(ConfChangeType::AddLearnerNode, id);
             self.answers.remove(&id);
             return;
@@ -234,7 +237,8 @@ impl<F: Files> RaftNode<F> {
         }
         let silent = learners.iter().find(|id| {
             let answered = self.answers.get(*id).and_then(Answers::answered_at);
-            answered.is_some_and(|at| at.0 < now.0 - FORGOTTEN_AFTER_MS)
+            let is_silent = answered.is_some_and(|at| at.0 < now.0 - FORGOTTEN_AFTER_MS);
+            is_silent || self.peers.is_replaced(**id)
         });
         if let Some(id) = silent.copied() {
             self.peers.forget(id);

@@ -9,6 +9,7 @@ use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
 use raft::eraftpb::{ConfChange, ConfState, HardState};
 use raft::{Config, RawNode};
 
+use super::lost_log::Debt;
 use super::peers::{Peers, raft_id};
 use super::{ELECTION_TICKS, HEARTBEAT_TICKS, InspectedNode, NodeError, RaftNode, epoch_of};
 use crate::metadata_log::{Location, Settings, write_again};
@@ -100,8 +101,15 @@ impl<F: Files> InspectedNode<F> {
         let raw = RawNode::new(&config, raft_log, &logger)?;
         let epoch = epoch_of(raw.raft.term);
         let no_leader: (Option<NodeId>, LeaderEpoch) = (None, epoch);
+        let has_nothing = raw.raft.raft_log.last_index() == 0;
+        let debt = if has_nothing && member.has_static_voters() && member.voters.len() > 1 {
+            Debt::Unknown
+        } else {
+            Debt::None
+        };
         let mut node = RaftNode {
             raw,
+            debt,
             log: opened.log,
             cluster_id,
             voter: member.voter,

@@ -35,6 +35,8 @@ pub(super) struct Peers {
     voters: BTreeMap<u64, Voter>,
     /// Controllers that have said who they are, and are no voters as far as this node knows.
     observers: BTreeMap<u64, Voter>,
+    /// The controller that has last said that it is this node.
+    heard_last: BTreeMap<NodeId, u64>,
     /// Voters that are reached elsewhere than the log says, by their own word.
     moved: BTreeMap<u64, Voter>,
 }
@@ -65,14 +67,23 @@ impl Peers {
     /// A controller has said who it is, and where it is reached.
     pub(super) fn heard_of(&mut self, controller: Voter) {
         let id = raft_id(&controller);
+        let node = controller.node_id;
         match self.voters.get(&id) {
             Some(known) if *known == controller => drop(self.moved.remove(&id)),
             Some(_) => drop(self.moved.insert(id, controller)),
             None if self.observers.len() < MAX_OBSERVERS || self.observers.contains_key(&id) => {
                 self.observers.insert(id, controller);
             }
-            None => {}
+            None => return,
         }
+        self.heard_last.insert(node, id);
+    }
+
+    /// Whether an observer is the disk that a node had before: it never comes back.
+    pub(super) fn is_replaced(&self, id: u64) -> bool {
+        let observer = self.observers.get(&id);
+        let last = observer.and_then(|known| self.heard_last.get(&known.node_id));
+        last.is_some_and(|last| *last != id)
     }
 
     pub(super) fn forget(&mut self, id: u64) {
