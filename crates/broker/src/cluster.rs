@@ -3,6 +3,7 @@
 
 pub mod assign_directories;
 pub mod auto_create;
+pub mod auto_join;
 pub mod channel;
 pub mod controller_clock;
 pub mod current_leader;
@@ -30,3 +31,4 @@ pub mod remote_controller;
 pub mod replica_fetch;
 pub mod sessions;
 pub mod voter_changes;
+pub mod voter_concerns;

@@ -5,6 +5,7 @@
 //! `metadata::effective`.
 
 mod environment;
+mod joining;
 pub mod listeners;
 pub mod problems;
 pub mod properties;
@@ -17,8 +18,9 @@ use std::time::Duration;
 
 use ottla_metadata::config_keys::together;
 use ottla_metadata::effective::StaticConfigs;
-use ottla_protocol::ids::NodeId;
+use ottla_protocol::ids::{NodeId, Uuid};
 
+pub use joining::Joining;
 pub use listeners::{HostPort, ListenerConfig};
 pub use problems::Problems;
 pub use quorum::{QuorumConfig, Roles};
@@ -57,6 +59,8 @@ const SINGLE_NODE: &[(&str, &str)] = &[
 pub struct BrokerConfig {
     /// `node.id`.
     pub node_id: NodeId,
+    /// The incarnation of this process, if its node id is kept for it already.
+    pub incarnation: Option<Uuid>,
     /// `broker.rack`.
     pub rack: Option<String>,
     /// The role of this node, and where the controllers are.
@@ -262,31 +266,6 @@ pub struct File<'a> {
 /// An environment variable: its name and its value.
 pub type Variable = (String, String);
 
-/// A node without a configuration file that joins a running cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Joining {
-    pub node: NodeId,
-    /// `host:port` of the controllers.
-    pub controllers: Vec<String>,
-    /// The name of their listener.
-    pub listener: String,
-}
-
-impl Joining {
-    fn base(&self) -> [(&'static str, String); 5] {
-        [
-            ("process.roles", "broker".to_owned()),
-            ("node.id", self.node.to_string()),
-            ("listeners", "PLAINTEXT://127.0.0.1:9092".to_owned()),
-            ("controller.listener.names", self.listener.clone()),
-            (
-                "controller.quorum.bootstrap.servers",
-                self.controllers.join(","),
-            ),
-        ]
-    }
-}
-
 /// Reads a configuration: `file`, or the values of a single node where there is none, with `overrides` over it.
 pub fn load(file: Option<File<'_>>, overrides: &[String]) -> Result<Loaded, Problems> {
     load_with_environment(file, &[], overrides)
@@ -318,6 +297,19 @@ enum Base<'a> {
     Joining(&'a Joining),
 }
 
+impl Base<'_> {
+    /// The node that joins; it is no controller where `process.roles` is set and says so.
+    fn joining(&self, settings: &Settings) -> Option<Joining> {
+        let Self::Joining(joining) = *self else {
+            return None;
+        };
+        Some(Joining {
+            is_controller: joining.is_controller && settings.may_be("process.roles", "controller"),
+            ..joining.clone()
+        })
+    }
+}
+
 fn load_on(
     base: Base<'_>,
     environment: &[Variable],
@@ -336,17 +328,13 @@ fn load_on(
     for text in overrides {
         settings.add_override(text, &mut problems);
     }
-    match &base {
-        Base::File(Some(_)) => {}
-        Base::File(None) => {
-            settings.add_listener("CONTROLLER", "CONTROLLER://127.0.0.1:9093");
-            settings.add_base(SINGLE_NODE);
-        }
-        Base::Joining(joining) => {
-            let values = joining.base();
-            settings.add_base(&values.each_ref().map(|(key, value)| (*key, value.as_str())));
-            settings.add_base(SINGLE_NODE);
-        }
+    let joining = base.joining(&settings);
+    if matches!(base, Base::File(None)) {
+        settings.add_listener("CONTROLLER", "CONTROLLER://127.0.0.1:9093");
+        settings.add_base(SINGLE_NODE);
+    }
+    if let Some(joining) = &joining {
+        joining.add_to(&mut settings);
     }
     let may_move = !matches!(base, Base::File(Some(_))) && !settings.is_set("listeners");
     let (values, notes) = read::check(settings, &mut problems);
@@ -354,8 +342,11 @@ fn load_on(
         problems.add(&broken.keys[0], broken.why);
     }
     let mut config = resolve(values, &mut problems);
-    config.network.may_move_controller = matches!(base, Base::File(None));
+    config.network.may_move_controller = !matches!(base, Base::File(Some(_)));
     config.network.may_move_listeners = may_move && matches!(base, Base::Joining(_));
+    if let Some(joining) = joining {
+        joining.apply(&mut config);
+    }
     let warnings = warnings(&notes, &config);
     problems.or(Loaded { config, warnings })
 }
@@ -401,6 +392,7 @@ fn resolve(values: Values, problems: &mut Problems) -> BrokerConfig {
     };
     BrokerConfig {
         node_id,
+        incarnation: None,
         rack: values
             .set("broker.rack")
             .map(str::trim)

@@ -5,6 +5,7 @@
 //! disk, so they run on these threads and never on those of the runtime.
 
 pub mod applier;
+pub mod auto_join;
 pub mod cleaner;
 mod closing;
 pub mod cold_reads;
@@ -28,6 +29,7 @@ pub mod stopping;
 pub mod syncs;
 pub mod threads;
 pub mod unreachable_brokers;
+pub mod voter_concerns;
 mod working;
 
 use std::sync::{Arc, OnceLock};

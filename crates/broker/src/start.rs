@@ -4,6 +4,7 @@ mod cluster;
 mod directories;
 mod first_records;
 mod joining;
+mod known;
 mod listen;
 pub mod lock;
 mod metadata_log;
@@ -15,19 +16,17 @@ mod unserved_state;
 mod voter;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use ottla_controller::brokers::Registration;
-use ottla_log::files::disk::Disk;
 use ottla_metadata::Endpoint;
-use ottla_protocol::ids::{NodeId, Uuid};
-use ottla_quorum::MetaProperties;
+use ottla_protocol::ids::Uuid;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::cluster::Metadata;
+pub use self::known::{Known, known};
 use self::listen::{bind_brokers, bind_controllers, bind_http, telling_http};
 use self::lock::DirectoryLock;
 pub use self::refusals::{DirectoryError, StartError};
@@ -42,7 +41,7 @@ use crate::coordinators;
 use crate::drivers::disk_work::{LOOK, blocking};
 use crate::drivers::due_elections;
 use crate::drivers::opening::LogsError;
-use crate::drivers::{dead_brokers, fetchers, unreachable_brokers};
+use crate::drivers::{auto_join, dead_brokers, fetchers, unreachable_brokers, voter_concerns};
 use crate::handlers;
 use crate::http;
 use crate::network::Listener;
@@ -124,6 +123,12 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     if broker.config.quorum.roles != Roles::Broker {
         let trying = unreachable_brokers::run(Arc::clone(&broker), stopping.clone());
         running.tasks.spawn(trying);
+        if let Some(most) = broker.config.quorum.joins_up_to {
+            let joining = auto_join::run(Arc::clone(&broker), most, stopping.clone());
+            running.tasks.spawn(joining);
+        }
+        let looking = voter_concerns::run(Arc::clone(&broker), stopping.clone());
+        running.tasks.spawn(looking);
     }
     running.tasks.spawn(due_elections::run(
         broker.controller.clone(),
@@ -143,12 +148,6 @@ pub async fn start(config: BrokerConfig, clock: Clock) -> Result<Running, StartE
     running.accept(listeners, &connections, &stopping);
     broker.set_ready(true);
     Ok(running)
-}
-
-/// The node to which a log directory belongs; none if it is new.
-pub fn known_node(directory: &Path) -> Result<Option<NodeId>, DirectoryError> {
-    let known = MetaProperties::read(&Disk, directory)?;
-    Ok(known.map(|known| known.node_id))
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<(String, SocketAddr)> {

@@ -1,4 +1,5 @@
 //! A fourth controller joins three, becomes a voter, and is removed again, by Kafka's requests. One alone becomes two.
+//! Others add themselves.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -251,6 +252,48 @@ async fn a_node_alone_takes_another_voter_and_needs_it() {
     let again = start(config(root.path(), 1, &ports));
     until(&ports, grown).await;
     for start in [again, joining] {
+        start.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_add_themselves_and_one_with_a_new_disk_takes_its_old_place() {
+    let root = tempfile::tempdir().unwrap();
+    let ports: Vec<u16> = (0..3).map(|_| ports::held()).collect();
+    let first = start(config(root.path(), 1, &ports[..1]));
+    let joining = |node: usize| {
+        let mut config = config(root.path(), node, &ports);
+        config.quorum.joins_up_to = Some(usize::MAX);
+        start(config)
+    };
+    let are = |nodes: &'static [i32]| {
+        move |quorum: &describe_quorum_response::PartitionData| {
+            let voters = &quorum.current_voters;
+            let mut ids: Vec<i32> = voters.iter().map(|voter| voter.replica_id).collect();
+            ids.sort_unstable();
+            ids == nodes
+                && voters
+                    .iter()
+                    .all(|voter| has_caught_up(voter, quorum.high_watermark))
+        }
+    };
+    let second = joining(2);
+    until(&ports, are(&[1, 2])).await;
+    let third = joining(3);
+    let (_, grown) = until(&ports, are(&[1, 2, 3])).await;
+    let directory = |quorum: &describe_quorum_response::PartitionData| {
+        let mut voters = quorum.current_voters.iter();
+        let third = voters.find(|voter| voter.replica_id == 3);
+        third.map(|voter| voter.replica_directory_id)
+    };
+    let old = directory(&grown);
+
+    third.await.unwrap().unwrap().shut_down().await;
+    std::fs::remove_dir_all(root.path().join("3")).unwrap();
+    let third = joining(3);
+    let all = are(&[1, 2, 3]);
+    until(&ports, |quorum| all(quorum) && directory(quorum) != old).await;
+    for start in [first, second, third] {
         start.abort();
     }
 }

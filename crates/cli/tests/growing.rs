@@ -94,7 +94,7 @@ fn to_be_throttled(directory: &Path) -> (Node, Node) {
     run(&first, "topic create t --partitions 1");
     let value = "x".repeat(500_000);
     first.text(&["produce", "t"], &format!("{value}\n").repeat(6));
-    let second = Node::start(directory, 2, Some(&first.address));
+    let second = Node::start_broker(directory, 2, &first.address);
     (first, second)
 }
 
@@ -199,7 +199,7 @@ fn a_throttled_move_takes_its_time_and_takes_the_throttle_back() {
 fn what_an_unclean_election_loses_is_what_the_ledger_shows() {
     let directory = tempfile::tempdir().unwrap();
     let first = Node::start(directory.path(), 1, None);
-    let start = |id| Node::start(directory.path(), id, Some(&first.address));
+    let start = |id| Node::start_broker(directory.path(), id, &first.address);
     let mut second = start(2);
     let mut third = start(3);
     run(

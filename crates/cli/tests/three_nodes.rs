@@ -18,8 +18,8 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     let directory = tempfile::tempdir().unwrap();
     let mut first = Node::start(directory.path(), 1, None);
     let join = first.address.clone();
-    let second = Node::start(directory.path(), 2, Some(&join));
-    let mut third = Node::start(directory.path(), 3, Some(&join));
+    let second = Node::start_broker(directory.path(), 2, &join);
+    let mut third = Node::start_broker(directory.path(), 3, &join);
 
     // A request through a node that is no controller.
     let create = "topic create t --partitions 3 --replication-factor 3";
@@ -50,7 +50,7 @@ fn three_nodes_replicate_and_one_that_is_killed_returns() {
     first.text(&["produce", "-t", "t"], &numbers(100..200));
 
     // It catches up, and has everything when it is asked.
-    third = Node::start(directory.path(), 3, Some(&join));
+    third = Node::start_broker(directory.path(), 3, &join);
     third.until_in_sync("t", 3);
     let read = third.text(&["consume", "t", "--from", "beginning", "--exit"], "");
     let mut read: Vec<u32> = read.lines().map(|line| line.parse().unwrap()).collect();

@@ -61,12 +61,17 @@ impl QuorumInbox {
         Ok(())
     }
 
-    /// Asks for a change of the voters.
-    pub async fn ask(&self, change: VoterChange, asks: Asks) -> Result<(), VotersRefused> {
+    /// Asks for a change of the voters. No voter is added where there are `most`.
+    pub async fn ask(
+        &self,
+        (change, most): (VoterChange, usize),
+        asks: Asks,
+    ) -> Result<(), VotersRefused> {
         let (caller, outcome) = oneshot::channel();
         let request = VotersRequest {
             change,
             asks,
+            most,
             caller,
         };
         // Without the controller's thread nobody leads here.

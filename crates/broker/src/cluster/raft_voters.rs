@@ -107,11 +107,11 @@ pub fn check_key(node: i32, directory: Uuid) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Has a change made, within the caller's time.
+/// Has a change made, within the caller's time. See [`QuorumInbox::ask`].
 pub async fn change(
     inbox: &QuorumInbox,
-    (change, asks): (VoterChange, Asks),
-    timeout_ms: i32,
+    change: (VoterChange, usize),
+    (asks, timeout_ms): (Asks, i32),
 ) -> Result<(), Refused> {
     let limit = u64::try_from(timeout_ms).ok().filter(|limit| *limit > 0);
     let limit = limit.map_or(COMMITTED_WITHIN, Duration::from_millis);

@@ -52,7 +52,7 @@ pub fn registration(
     let broker = BrokerRegistration {
         id: config.node_id,
         epoch: -1,
-        incarnation: random_id(),
+        incarnation: config.incarnation.unwrap_or_else(random_id),
         endpoints,
         features: claimed_features(image),
         rack: config.rack.clone(),

@@ -28,6 +28,8 @@ type Caller = oneshot::Sender<Result<(), VotersRefused>>;
 pub struct VotersRequest {
     pub change: VoterChange,
     pub asks: Asks,
+    /// Where there are so many voters, another one is refused.
+    pub most: usize,
     pub caller: Caller,
 }
 
@@ -66,9 +68,13 @@ impl VoterChanges {
             let VotersRequest {
                 change,
                 asks,
+                most,
                 caller,
             } = request;
-            let outcome = if asks == Asks::WhetherPossible {
+            let voters = node.all_voters().len();
+            let outcome = if matches!(change, VoterChange::Add(_)) && voters >= most {
+                Err(VotersRefused::Enough(voters))
+            } else if asks == Asks::WhetherPossible {
                 node.check_voters(&change, now).map(|_| None)
             } else {
                 node.propose_voters(&change, now).map(Some)

@@ -12,6 +12,7 @@ const ROLES: &str = "process.roles";
 const NAMES: &str = "controller.listener.names";
 const VOTERS: &str = "controller.quorum.voters";
 const BOOTSTRAP: &str = "controller.quorum.bootstrap.servers";
+const AUTO_JOIN: &str = "controller.quorum.auto.join.enable";
 const CLUSTER_ID: &str = "ottla.cluster.id";
 /// A shorter timeout would have healthy controllers ask for votes.
 const SHORTEST_ELECTION: Duration = Duration::from_millis(100);
@@ -37,6 +38,9 @@ pub struct QuorumConfig {
     pub bootstrap: Vec<HostPort>,
     /// How long a controller waits for news of the active one before it asks for votes.
     pub election_timeout: Duration,
+    /// The number of voters up to which this controller adds itself to them, if it does: see
+    /// `controller.quorum.auto.join.enable`.
+    pub joins_up_to: Option<usize>,
     /// `ottla.cluster.id`.
     pub cluster_id: Option<String>,
     /// Where controllers are found: `controller.quorum.bootstrap.servers`, and the addresses of `controller.quorum.voters`.
@@ -88,6 +92,7 @@ pub(super) fn read(
         controllers: bootstrap.iter().chain(of_voters).cloned().collect(),
         election_timeout: election.min(fetch).max(SHORTEST_ELECTION),
         cluster_id: cluster_id(values, problems),
+        joins_up_to: values.flag(AUTO_JOIN).then_some(usize::MAX),
         voters,
         bootstrap,
         registration_timeout: values.duration("initial.broker.registration.timeout.ms"),

@@ -42,6 +42,12 @@ impl Settings {
         set.is_some_and(|(_, place)| place != BASE)
     }
 
+    /// Whether a list is not set, or has this item.
+    pub fn may_be(&self, key: &str, item: &str) -> bool {
+        let set = self.entries.get(key);
+        set.is_none_or(|(list, _)| list.split(',').any(|one| one.trim() == item))
+    }
+
     /// Adds `listener` to `listeners`, where those are set and do not name it.
     pub fn add_listener(&mut self, name: &str, listener: &str) {
         if let Some((listeners, _)) = self.entries.get_mut("listeners")
@@ -50,6 +56,23 @@ impl Settings {
             listeners.push(',');
             listeners.push_str(listener);
         }
+    }
+
+    /// Removes a listener from `listeners`, where those are set.
+    pub fn remove_listener(&mut self, name: &str) {
+        let prefix = format!("{}://", name.to_uppercase());
+        if let Some((listeners, _)) = self.entries.get_mut("listeners") {
+            let kept = listeners.split(',');
+            let kept = kept.filter(|one| !one.trim().to_uppercase().starts_with(&prefix));
+            *listeners = kept.collect::<Vec<_>>().join(",");
+        }
+    }
+
+    /// The host of the first of `listeners`; none if they are not set.
+    pub fn first_host(&self) -> Option<String> {
+        let (listeners, _) = self.entries.get("listeners")?;
+        let (_, address) = listeners.split(',').next()?.split_once("://")?;
+        Some(address.rsplit_once(':')?.0.to_owned())
     }
 
     /// Adds the value of an environment variable, which overrides the file.

@@ -6,6 +6,7 @@ use ottla_protocol::messages::{AddRaftVoterRequestData, AddRaftVoterResponseData
 use ottla_quorum::{VoterChange, VoterEndpoint};
 
 use crate::broker::Broker;
+use crate::cluster::auto_join;
 use crate::cluster::quorum_leader;
 use crate::cluster::raft_voters::{self, Refused};
 use crate::cluster::voter_changes::Asks;
@@ -36,7 +37,8 @@ async fn add(broker: &Broker, request: AddRaftVoterRequestData) -> Result<(), Re
     let id = (request.voter_id, request.voter_directory_id);
     let (voter, address) = raft_voters::named(broker, id, endpoints.collect())?;
     let inbox = raft_voters::inbox(broker)?;
-    let change = VoterChange::Add(voter);
+    let most = auto_join::limit(&request.unknown_tagged_fields).unwrap_or(usize::MAX);
+    let change = (VoterChange::Add(voter), most);
     inbox.ask(change.clone(), Asks::WhetherPossible).await?;
     let kraft = quorum_leader::status(broker).map_or(0, |status| status.kraft_version);
     raft_voters::check_supported(&address, kraft).await?;
@@ -45,5 +47,5 @@ async fn add(broker: &Broker, request: AddRaftVoterRequestData) -> Result<(), Re
     } else {
         Asks::Proposed
     };
-    raft_voters::change(inbox, (change, asks), request.timeout_ms).await
+    raft_voters::change(inbox, change, (asks, request.timeout_ms)).await
 }

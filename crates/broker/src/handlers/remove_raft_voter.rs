@@ -34,5 +34,6 @@ async fn remove(broker: &Broker, request: RemoveRaftVoterRequestData) -> Result<
         node_id: NodeId(request.voter_id),
         directory_id: request.voter_directory_id,
     };
-    raft_voters::change(inbox, (change, Asks::Committed), NO_TIMEOUT).await
+    let change = (change, usize::MAX);
+    raft_voters::change(inbox, change, (Asks::Committed, NO_TIMEOUT)).await
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 use ottla_client::Cluster;
 use ottla_client::admin::Reassignment;
+use ottla_protocol::ids::Uuid;
 use serde_json::json;
 
 use crate::connect::{Connect, block_on};
@@ -31,7 +32,8 @@ enum Action {
     /// The broker goes on serving until its replicas are in sync elsewhere. When the command is
     /// interrupted, the same command continues.
     Drain(Drain),
-    /// Make the cluster forget a broker that is stopped and has no replicas.
+    /// Make the cluster forget a broker that is stopped and has no replicas. If it was a controller
+    /// too, it does not vote any more.
     Remove(Remove),
 }
 
@@ -155,9 +157,18 @@ async fn remove(args: &Remove, output: Output) -> Result<()> {
     {
         bail!("broker {id} is running; stop it first, it would register again");
     }
+    let quorum = cluster.quorum().await?;
+    let mut voters = quorum.voters.iter();
+    let voter = voters.find(|voter| voter.id == id && voter.directory != Uuid::ZERO);
+    if let Some(voter) = voter {
+        cluster.remove_voter(id, voter.directory).await?;
+    }
     cluster.unregister_broker(id).await?;
     match output {
-        Output::Json => print_json(&json!({ "removed": id })),
+        Output::Json => print_json(&json!({ "removed": id, "voted": voter.is_some() })),
+        Output::Text if voter.is_some() => print_line(&format!(
+            "removed broker {id}, which does not vote any more"
+        )),
         Output::Text => print_line(&format!("removed broker {id}")),
     }
 }

@@ -6,6 +6,7 @@
 mod health;
 mod if_lost;
 mod show;
+mod voters;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! rest is in the crate `broker`.
 
 mod join;
+mod node_ids;
 mod nodes;
 mod service;
 
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use ottla_broker::config::{self, BrokerConfig, Roles};
+use ottla_broker::config::{self, BrokerConfig, Joining, Roles};
 use ottla_broker::drivers::disk_work;
 use ottla_broker::process::clock::Clock;
+use ottla_broker::start::known;
 use ottla_broker::{Running, StartError};
 use serde_json::json;
 use tracing_subscriber::filter::{ParseError, Targets};
@@ -25,6 +27,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
+use self::node_ids::Kept;
 use crate::connect::block_on;
 use crate::failure::Advised;
 use crate::output::{Output, write_to_stderr};
@@ -37,8 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Join the cluster of this broker, as another broker: the controllers, the cluster's id and a
-    /// free node id come from it.
+    /// Join the cluster of this broker, as another broker, and as a controller too while fewer than
+    /// three vote: the controllers, the cluster's id and a free node id come from it.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "config")]
     join: Option<String>,
 
@@ -133,8 +136,15 @@ pub fn run(args: &Args, output: Output) -> Result<()> {
         .build()
         .context("cannot start threads")?;
     runtime.block_on(async {
-        let config = configuration(args).await?;
-        let (running, mut stop) = start(config, clock).await?;
+        let (config, kept) = configuration(args).await?;
+        let directory = config.storage.log_dirs.first().cloned();
+        let started = start(config, clock).await;
+        if let (Err(_), Some(kept)) = (&started, kept)
+            && directory.is_none_or(|directory| is_new(&directory))
+        {
+            kept.give_back().await;
+        }
+        let (running, mut stop) = started?;
         logs.give_to(&running);
         if args.config.is_some() && running.is_new {
             warn_of_formatting(&running);
@@ -183,16 +193,26 @@ fn end_at_once() -> ! {
 }
 
 /// Reads the configuration, and logs what the operator should know about it.
-async fn configuration(args: &Args) -> Result<BrokerConfig> {
+async fn configuration(args: &Args) -> Result<(BrokerConfig, Option<Kept>)> {
     let environment = if args.environment {
         variables()
     } else {
         Vec::new()
     };
+    let mut kept = None;
     let loaded = match (&args.config, &args.join) {
         (None, Some(address)) => {
-            let joining = join::joining(address, &args.overrides).await?;
-            config::load_joining(&joining, &environment, &args.overrides)?
+            let mut joins = join::joining(address, &args.overrides).await?;
+            let load =
+                |joining: &Joining| config::load_joining(joining, &environment, &args.overrides);
+            // A node with a wrong configuration takes no id, nor does one that is given its own.
+            let loaded = load(&joins.joining)?;
+            if loaded.config.node_id == joins.joining.node {
+                kept = joins.keep_node_id().await?;
+                load(&joins.joining)?
+            } else {
+                loaded
+            }
         }
         (None, None) => config::load_with_environment(None, &environment, &args.overrides)?,
         (Some(path), _) => {
@@ -209,7 +229,12 @@ async fn configuration(args: &Args) -> Result<BrokerConfig> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(loaded.config)
+    Ok((loaded.config, kept))
+}
+
+/// Whether the log directory belongs to no node.
+fn is_new(directory: &Path) -> bool {
+    known(directory, directory).is_ok_and(|known| known.is_none())
 }
 
 /// The process's environment. A name or value that is not UTF-8 is passed on with replacement

@@ -1,4 +1,4 @@
-//! Nodes of a cluster as processes: the first is broker and controller, the others join it as brokers.
+//! Nodes of a cluster as processes: the first is broker and controller, and the others join it.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -32,18 +32,30 @@ impl Node {
     /// The node `id`, alone, or joining the cluster of the broker at `join`.
     pub fn start(directory: &Path, id: i32, join: Option<&str>) -> Self {
         let data = directory.join(id.to_string());
-        let listeners = match join {
-            None => ALONE,
-            Some(_) => "PLAINTEXT://127.0.0.1:0",
-        };
         let rack = format!("broker.rack=rack-{id}");
         let more = ["--override", &rack].into_iter();
         let join = join.into_iter().flat_map(|address| ["--join", address]);
-        Self::serve(id, (&data, listeners), more.chain(join))
+        Self::serve(id, (&data, ALONE), more.chain(join))
+    }
+
+    /// The node `id`, which joins as a broker only: the cluster goes on changing metadata without it.
+    pub fn start_broker(directory: &Path, id: i32, join: &str) -> Self {
+        let data = directory.join(id.to_string());
+        let rack = format!("broker.rack=rack-{id}");
+        let more = ["--override", &rack, "--override", "process.roles=broker"];
+        let more = more.into_iter().chain(["--join", join]);
+        Self::serve(id, (&data, "PLAINTEXT://127.0.0.1:0"), more)
     }
 
     /// A node with its data in a directory, and these listeners and further arguments. It is ready.
-    pub fn serve<'a>(
+    pub fn serve<'a>(id: i32, at: (&Path, &str), more: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut node = Self::begin(id, at, more);
+        node.until_ready();
+        node
+    }
+
+    /// The same, which may not be ready yet.
+    pub fn begin<'a>(
         id: i32,
         (data, listeners): (&Path, &str),
         more: impl IntoIterator<Item = &'a str>,
@@ -54,12 +66,15 @@ impl Node {
             .args(["--override", &format!("log.dirs={}", data.display())])
             .args(["--override", "ottla.http.listen=127.0.0.1:0"])
             .args(more);
-        let mut node = Self::reading(id, &mut command);
-        let ready = node.line(" is ready on ");
+        Self::reading(id, &mut command)
+    }
+
+    /// Waits for the line that says where its clients are served.
+    pub fn until_ready(&mut self) {
+        let ready = self.line(" is ready on ");
         let (_, rest) = ready.split_once(" is ready on ").unwrap();
         let address = rest.split(';').next().unwrap();
-        address.clone_into(&mut node.address);
-        node
+        address.clone_into(&mut self.address);
     }
 
     /// A broker alone, which needs the controller at a port of this machine. It may not be ready.

@@ -1,10 +1,12 @@
 //! The cluster as a whole: its brokers, its features, its metadata quorum.
 
 use ottla_protocol::address;
+use ottla_protocol::ids::Uuid;
 use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
 use ottla_protocol::messages::describe_quorum_response::{self, ReplicaState};
 use ottla_protocol::messages::{
-    DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString, UnregisterBrokerRequestData,
+    DescribeClusterRequestData, DescribeQuorumRequestData, KafkaString, RemoveRaftVoterRequestData,
+    UnregisterBrokerRequestData,
 };
 
 use super::no_answer;
@@ -70,6 +72,8 @@ impl ControllerEndpoint {
 pub struct QuorumReplica {
     /// The node that holds it.
     pub id: i32,
+    /// The directory that has its log; zero if that does not tell it from others of its node.
+    pub directory: Uuid,
     /// The end of its log, if the leader knows it.
     pub log_end_offset: Option<i64>,
 }
@@ -122,6 +126,18 @@ impl Cluster {
         )
     }
 
+    /// Takes the vote from a controller.
+    pub async fn remove_voter(&self, id: i32, directory: Uuid) -> Result<()> {
+        let request = RemoveRaftVoterRequestData {
+            voter_id: id,
+            voter_directory_id: directory,
+            ..RemoveRaftVoterRequestData::default()
+        };
+        let response = self.call_controller(&request).await?;
+        let message = response.error_message.as_ref().map(KafkaString::as_str);
+        ClientError::check(response.error_code, message, format!("remove voter {id}"))
+    }
+
     /// The features of one broker, by name.
     pub async fn features(&self, node: i32) -> Result<Vec<Feature>> {
         let response = self.call(node, &api_versions()).await?;
@@ -171,8 +187,8 @@ impl Cluster {
             leader: partition.leader_id,
             leader_epoch: partition.leader_epoch,
             high_watermark: partition.high_watermark,
-            voters: partition.current_voters.iter().map(replica).collect(),
-            observers: partition.observers.iter().map(replica).collect(),
+            voters: replicas(&partition.current_voters),
+            observers: replicas(&partition.observers),
             controllers: response.nodes.iter().flat_map(controllers).collect(),
         })
     }
@@ -187,9 +203,17 @@ fn controllers(of: &describe_quorum_response::Node) -> impl Iterator<Item = Cont
     })
 }
 
+/// By id: the cluster tells them in the order in which they came.
+fn replicas(states: &[ReplicaState]) -> Vec<QuorumReplica> {
+    let mut replicas: Vec<QuorumReplica> = states.iter().map(replica).collect();
+    replicas.sort_by_key(|replica| replica.id);
+    replicas
+}
+
 fn replica(state: &ReplicaState) -> QuorumReplica {
     QuorumReplica {
         id: state.replica_id,
+        directory: state.replica_directory_id,
         log_end_offset: Some(state.log_end_offset).filter(|offset| *offset >= 0),
     }
 }

@@ -46,7 +46,8 @@ pub const BROKER: &[ConfigKey] = &[
     ConfigKey::new("controller.performance.always.log.threshold.ms", ValueType::Long, Some("2000")).bounded(Bounds::AtLeast(0)).internal(),
     ConfigKey::new("controller.performance.sample.period.ms", ValueType::Long, Some("60000")).bounded(Bounds::AtLeast(100)).internal(),
     ConfigKey::new("controller.quorum.append.linger.ms", ValueType::Int, Some("25")).bounded(Bounds::AtLeast(0)),
-    ConfigKey::new("controller.quorum.auto.join.enable", ValueType::Boolean, Some("false")).important(Importance::Low).refused(),
+    ConfigKey::new("controller.quorum.auto.join.enable", ValueType::Boolean, Some("false")).important(Importance::Low)
+        .works("A controller that follows the log without a vote adds itself to the voters, where the metadata log names them (`kraft.version` 1). A voter with its node id and another directory is removed first. `ottla serve --join` sets it while fewer than three vote."),
     ConfigKey::new("controller.quorum.bootstrap.servers", ValueType::List, Some("")).important(Importance::High)
         .works("Addresses by which the controllers are found, as `host:port`, where the metadata log names the voters (`kraft.version` 1)."),
     ConfigKey::new("controller.quorum.election.backoff.max.ms", ValueType::Int, Some("1000")).bounded(Bounds::AtLeast(0)).important(Importance::High),

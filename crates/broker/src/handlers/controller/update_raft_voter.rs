@@ -57,5 +57,5 @@ async fn update(broker: &Broker, request: UpdateRaftVoterRequestData) -> Result<
     }
     let change = VoterChange::Update(voter);
     let inbox = raft_voters::inbox(broker)?;
-    Ok(inbox.ask(change, Asks::Proposed).await?)
+    Ok(inbox.ask((change, usize::MAX), Asks::Proposed).await?)
 }

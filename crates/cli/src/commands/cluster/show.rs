@@ -8,7 +8,7 @@ use ottla_client::code_name;
 use ottla_metadata::versions::{FEATURE, MetadataVersion};
 use serde_json::{Value, json};
 
-use super::{View, if_lost};
+use super::{View, if_lost, voters};
 use crate::output::{Table, print_line};
 use crate::quantity::format_size;
 
@@ -32,6 +32,9 @@ impl View {
         print_line("")?;
         for lost in if_lost::all(self) {
             print_line(&lost.text())?;
+        }
+        for warning in voters::warnings(self) {
+            print_line(&format!("warning: {warning}"))?;
         }
         if self.are_partitions_well {
             print_line("all partitions have a leader and all their replicas in sync")?;
@@ -197,6 +200,7 @@ impl View {
                 "leaderless_partitions": lost.leaderless,
                 "stops_metadata": lost.stops_metadata,
             })).collect::<Value>(),
+            "warnings": voters::warnings(self),
             "problems": self.problems,
         })
     }
@@ -307,6 +311,7 @@ mod tests {
 
     use ottla_client::admin::{Broker, ControllerEndpoint, Quorum, QuorumReplica};
     use ottla_client::{ClusterMetadata, Node};
+    use ottla_protocol::ids::Uuid;
 
     use super::View;
 
@@ -314,6 +319,7 @@ mod tests {
     fn roles_are_told_and_a_controller_that_is_no_broker_is_shown() {
         let replica = |id| QuorumReplica {
             id,
+            directory: Uuid::ZERO,
             log_end_offset: None,
         };
         let broker = |id| Broker {
