@@ -4,6 +4,7 @@ What is measured:
 
 - create: from the first CreateTopics to the time when every partition has a leader and all replicas in sync.
 - first records: one record to each partition, acks=all, until the last acknowledgement.
+- one record after the other: processor time of all brokers for a record that is replicated alone, each to another partition.
 - processor when idle: of one process of each role, in percent of one core, the busiest and all together.
 - memory: resident, the largest process of each role. files: open descriptors of the broker with most.
 - kill a broker: until no partition has it as leader, until one record to each partition that it led is acknowledged, and after its
@@ -33,6 +34,7 @@ TOPICS = 5
 REPLICAS = 3
 PATIENCE = 600
 SETTLE_SECONDS = 15
+ALONE = 2000
 IDLE_SECONDS = 20
 SHORT = 20
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -148,6 +150,17 @@ class Cluster:
             raise Unable(f"{left} records are not acknowledged, {len(failures)} were refused: {failures[:1]}")
         return time.monotonic() - begun
 
+    def alone(self, places):
+        """The microseconds of processor time of all brokers for a record, when each is written after the one before is acknowledged."""
+        producer = Producer({"bootstrap.servers": self.bootstrap(), "acks": "all", "linger.ms": 0, "log_level": 0, "error_cb": lambda _: None})
+        chosen = places[:: max(1, len(places) // ALONE)][:ALONE]
+        before = sum(self.all[number].cpu_seconds() for number in BROKERS)
+        for topic, partition in chosen:
+            producer.produce(topic, b"x" * 100, partition=partition)
+            if producer.flush(PATIENCE):
+                raise Unable("a record is not acknowledged")
+        return 1e6 * (sum(self.all[number].cpu_seconds() for number in BROKERS) - before) / len(chosen)
+
     def idle(self):
         """Percent of a core, by node."""
         time.sleep(SETTLE_SECONDS)
@@ -169,6 +182,7 @@ def measure(cluster, partitions, row):
     places = [(topic, found.id) for topic, found in cluster.partitions(cluster.admin())]
     row("first records, s", cluster.write(places))
     row("second records, s", cluster.write(places))
+    row("one record after the other, all brokers, us of a core each", cluster.alone(places))
     idle = cluster.idle()
     for name, figure in zip(("controller", "broker"), roles(idle)):
         row(f"idle, busiest {name}, % of a core", figure)

@@ -2,19 +2,23 @@
 //! changes.
 //!
 //! The partitions of a session keep their order; one that returned records moves to the end, so that no partition
-//! starves. The epoch of a session rises with each request, before the answer is known; a second request of the same
-//! epoch is refused. There are at most `max.incremental.fetch.session.cache.slots` sessions. A client without one
-//! names all its partitions in each request.
+//! starves. Partitions that are settled (`ottla_replica`'s `partition/settled.rs`) are left out until they change; they have
+//! no records, so the order of the others stays. The epoch of a session rises with each request, before the answer is
+//! known; a second request of the same epoch is refused. There are at most `max.incremental.fetch.session.cache.slots`
+//! sessions. A client without one names all its partitions in each request.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use ottla_log::Bound;
 use ottla_protocol::ids::{Offset, Uuid};
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 use ottla_protocol::time::MonotonicTime;
+use ottla_replication::Replica;
 
 use crate::process::random::random_number;
+use crate::replicas::partition::{AnsweredBy, Partition, Reader, reader};
 
 /// A session that was not used for this long may be evicted for a new one of any size.
 const MAX_IDLE: Duration = Duration::from_mins(2);
@@ -75,6 +79,17 @@ pub struct FetchNews {
     pub is_error: bool,
 }
 
+/// Who asks, and how. A session leaves out nothing when this changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// `None` for a consumer.
+    pub follower: Option<Replica>,
+    pub bound: Bound,
+    pub answered_by: AnsweredBy,
+    /// Whether it may be sent to a replica in its rack.
+    pub may_be_sent_elsewhere: bool,
+}
+
 /// The session part of a fetch request.
 #[derive(Debug)]
 pub struct SessionRequest {
@@ -84,8 +99,7 @@ pub struct SessionRequest {
     pub session_epoch: i32,
     /// Whether topics are named by id.
     pub uses_topic_ids: bool,
-    /// Whether a follower asks. Its session is evicted after those of consumers.
-    pub is_from_follower: bool,
+    pub asker: Asker,
     /// New or changed partitions.
     pub wishes: Vec<(FetchKey, FetchWish)>,
     /// Partitions to forget.
@@ -102,15 +116,26 @@ pub enum FetchContext {
         /// See [`SessionRequest`].
         uses_topic_ids: bool,
         /// See [`SessionRequest`].
-        is_from_follower: bool,
+        asker: Asker,
     },
     /// It continues a session; the answer may leave out partitions that did not change.
-    Incremental {
-        session: Arc<Mutex<Session>>,
-        /// The epoch that the session must still have when the answer is ready.
-        epoch: i32,
-    },
+    Incremental(Continued),
 }
+
+/// A request that continues a session.
+#[derive(Debug, Clone)]
+pub struct Continued {
+    session: Arc<Mutex<Session>>,
+    /// The epoch that the session must still have when the answer is ready.
+    epoch: i32,
+    /// The partitions that it does not look at, because they are settled.
+    pub settled: usize,
+    /// Notes which of those have changed.
+    pub reader: Arc<Reader>,
+}
+
+/// What a client asks for in a partition, under the place of the partition in the order of the answer.
+pub type Asked = (usize, FetchKey, FetchWish);
 
 /// The session part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,12 +152,15 @@ pub struct Session {
     id: i32,
     epoch: i32,
     uses_topic_ids: bool,
-    is_from_follower: bool,
+    asker: Asker,
     created: MonotonicTime,
     last_used: MonotonicTime,
-    places: HashMap<FetchKey, u64>,
-    partitions: BTreeMap<u64, CachedPartition>,
-    next_place: u64,
+    places: HashMap<FetchKey, usize>,
+    partitions: BTreeMap<usize, CachedPartition>,
+    next_place: usize,
+    /// The places of partitions that are not settled, or may not be any more.
+    unsettled: BTreeSet<usize>,
+    reader: Arc<Reader>,
 }
 
 #[derive(Debug)]
@@ -141,6 +169,8 @@ struct CachedPartition {
     wish: FetchWish,
     high_watermark: i64,
     log_start_offset: i64,
+    /// Where it was settled.
+    settled_at: Weak<Partition>,
 }
 
 /// All sessions of the broker.
@@ -172,12 +202,13 @@ impl FetchSessions {
         self.len() == 0
     }
 
-    /// Returns how `request` relates to sessions, and all partitions that it asks for, in the order in which to read them.
+    /// Returns how `request` relates to sessions, and all partitions that it asks for and that are not settled, in the order
+    /// in which to read them.
     pub fn begin(
         &self,
         request: SessionRequest,
         now: MonotonicTime,
-    ) -> Result<(FetchContext, Vec<(FetchKey, FetchWish)>), ErrorCode> {
+    ) -> Result<(FetchContext, Vec<Asked>), ErrorCode> {
         if matches!(request.session_epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             if request.session_id != NO_SESSION {
                 lock(&self.sessions).remove(&request.session_id);
@@ -187,7 +218,7 @@ impl FetchSessions {
             } else {
                 FetchContext::Full {
                     uses_topic_ids: request.uses_topic_ids,
-                    is_from_follower: request.is_from_follower,
+                    asker: request.asker,
                 }
             };
             return Ok((context, unique(request.wishes)));
@@ -199,7 +230,7 @@ impl FetchSessions {
         &self,
         request: SessionRequest,
         now: MonotonicTime,
-    ) -> Result<(FetchContext, Vec<(FetchKey, FetchWish)>), ErrorCode> {
+    ) -> Result<(FetchContext, Vec<Asked>), ErrorCode> {
         let session = lock(&self.sessions)
             .get(&request.session_id)
             .map(Arc::clone)
@@ -210,6 +241,10 @@ impl FetchSessions {
         }
         if held.uses_topic_ids != request.uses_topic_ids {
             return Err(ErrorCode::FetchSessionTopicIdError);
+        }
+        if held.asker != request.asker {
+            held.asker = request.asker;
+            held.unsettle_all();
         }
         for (key, wish) in &request.wishes {
             held.wish(key, *wish);
@@ -225,10 +260,15 @@ impl FetchSessions {
         }
         held.last_used = now;
         held.epoch = next_epoch(held.epoch);
-        let epoch = held.epoch;
-        let wishes = held.wishes();
-        drop(held);
-        Ok((FetchContext::Incremental { session, epoch }, wishes))
+        held.reader.asks_at(now);
+        let asked = held.asked();
+        let continued = Continued {
+            session: Arc::clone(&session),
+            epoch: held.epoch,
+            settled: held.partitions.len() - asked.len(),
+            reader: Arc::clone(&held.reader),
+        };
+        Ok((FetchContext::Incremental(continued), asked))
     }
 
     /// Removes from `answered` what the client knows already, and remembers the rest in the session.
@@ -245,35 +285,37 @@ impl FetchSessions {
             },
             FetchContext::Full {
                 uses_topic_ids,
-                is_from_follower,
+                asker,
             } => {
                 let session = Session {
                     id: NO_SESSION,
                     epoch: next_epoch(INITIAL_EPOCH),
                     uses_topic_ids,
-                    is_from_follower,
+                    asker,
                     created: now,
                     last_used: now,
                     places: HashMap::new(),
                     partitions: BTreeMap::new(),
                     next_place: 0,
+                    unsettled: BTreeSet::new(),
+                    reader: reader(),
                 };
                 Finished {
                     error: ErrorCode::None,
                     session_id: self.create(session, answered),
                 }
             }
-            FetchContext::Incremental { session, epoch } => {
-                let mut held = lock(&session);
+            FetchContext::Incremental(continued) => {
+                let mut held = lock(&continued.session);
                 let session_id = held.id;
-                if held.epoch != epoch {
+                if held.epoch != continued.epoch {
                     answered.clear();
                     return Finished {
                         error: ErrorCode::InvalidFetchSessionEpoch,
                         session_id,
                     };
                 }
-                answered.retain(|partition| held.must_tell(&partition.key, &partition.news));
+                answered.retain(|partition| held.answered(partition));
                 Finished {
                     error: ErrorCode::None,
                     session_id,
@@ -312,16 +354,34 @@ pub struct Answered<P> {
     pub wish: FetchWish,
     pub news: FetchNews,
     pub answer: P,
+    /// Where it is settled after this answer.
+    pub settled_at: Option<Weak<Partition>>,
+}
+
+impl Continued {
+    /// What the client asks for at `place`, which was settled and has changed. From now on it is not settled. `None` if the
+    /// place is gone, or if a later request continues the session.
+    pub fn changed(&self, place: usize) -> Option<(FetchKey, FetchWish)> {
+        let mut held = lock(&self.session);
+        let cached = held.partitions.get(&place)?;
+        let asked = (cached.key.clone(), cached.wish);
+        held.unsettled.insert(place);
+        (held.epoch == self.epoch).then_some(asked)
+    }
 }
 
 impl Session {
+    /// The session of a follower is evicted after those of consumers.
+    fn is_of_follower(&self) -> bool {
+        self.asker.follower.is_some()
+    }
+
     fn wish(&mut self, key: &FetchKey, wish: FetchWish) {
-        if let Some(cached) = self
-            .places
-            .get(key)
-            .and_then(|place| self.partitions.get_mut(place))
-        {
-            cached.wish = wish;
+        if let Some(&place) = self.places.get(key) {
+            self.unsettle(place);
+            if let Some(cached) = self.partitions.get_mut(&place) {
+                cached.wish = wish;
+            }
             return;
         }
         let cached = CachedPartition {
@@ -329,6 +389,7 @@ impl Session {
             wish,
             high_watermark: -1,
             log_start_offset: -1,
+            settled_at: Weak::new(),
         };
         self.add(cached);
     }
@@ -336,20 +397,60 @@ impl Session {
     fn add(&mut self, cached: CachedPartition) {
         self.places.insert(cached.key.clone(), self.next_place);
         self.partitions.insert(self.next_place, cached);
+        self.unsettled.insert(self.next_place);
         self.next_place += 1;
     }
 
     fn forget(&mut self, key: &FetchKey) {
         if let Some(place) = self.places.remove(key) {
+            self.unsettle(place);
+            self.unsettled.remove(&place);
             self.partitions.remove(&place);
         }
     }
 
-    fn wishes(&self) -> Vec<(FetchKey, FetchWish)> {
-        self.partitions
-            .values()
-            .map(|cached| (cached.key.clone(), cached.wish))
-            .collect()
+    fn unsettle_all(&mut self) {
+        let places: Vec<usize> = self.partitions.keys().copied().collect();
+        for place in places {
+            self.unsettle(place);
+        }
+    }
+
+    /// A partition must be looked at. If it was settled, the requests up to now count for it.
+    fn unsettle(&mut self, place: usize) {
+        if let Some(cached) = self.partitions.get_mut(&place)
+            && self.unsettled.insert(place)
+            && let Some(partition) = std::mem::take(&mut cached.settled_at).upgrade()
+        {
+            partition.unsettle(&self.reader);
+        }
+    }
+
+    /// What must be looked at now.
+    fn asked(&mut self) -> Vec<Asked> {
+        for place in self.reader.take_changed() {
+            if self.partitions.contains_key(&place) {
+                self.unsettled.insert(place);
+            }
+        }
+        let asked = self.unsettled.iter().filter_map(|place| {
+            let cached = self.partitions.get(place)?;
+            Some((*place, cached.key.clone(), cached.wish))
+        });
+        asked.collect()
+    }
+
+    /// A partition is answered. Returns whether the client must be told.
+    fn answered<P>(&mut self, answered: &Answered<P>) -> bool {
+        let is_news = self.must_tell(&answered.key, &answered.news);
+        if let Some(settled_at) = &answered.settled_at
+            && let Some(place) = self.places.get(&answered.key)
+            && let Some(cached) = self.partitions.get_mut(place)
+        {
+            cached.settled_at = Weak::clone(settled_at);
+            self.unsettled.remove(place);
+        }
+        is_news
     }
 
     /// Whether the client must be told `news`; the session remembers that it was.
@@ -374,6 +475,7 @@ impl Session {
         };
         cached.log_start_offset = news.log_start_offset;
         if has_records && let Some(cached) = self.partitions.remove(&place) {
+            self.unsettled.remove(&place);
             self.add(cached);
         }
         is_news
@@ -399,12 +501,12 @@ fn make_room(sessions: &mut HashMap<i32, Arc<Mutex<Session>>>, new: &Session, si
         .filter_map(|(id, session)| {
             let session = lock(session);
             let had_its_time = now.remaining(session.created) > MAX_IDLE;
-            had_its_time.then_some((session.is_from_follower, session.partitions.len(), *id))
+            had_its_time.then_some((session.is_of_follower(), session.partitions.len(), *id))
         })
         .min();
     match smallest {
-        Some((is_from_follower, partitions, id))
-            if (is_from_follower, partitions) <= (new.is_from_follower, size) =>
+        Some((is_of_follower, partitions, id))
+            if (is_of_follower, partitions) <= (new.is_of_follower(), size) =>
         {
             sessions.remove(&id);
             true
@@ -433,15 +535,15 @@ fn next_epoch(epoch: i32) -> i32 {
 }
 
 /// Each partition once, as in Kafka's map: at the place where it is named first, with the last wish.
-fn unique(wishes: Vec<(FetchKey, FetchWish)>) -> Vec<(FetchKey, FetchWish)> {
+fn unique(wishes: Vec<(FetchKey, FetchWish)>) -> Vec<Asked> {
     let mut places: HashMap<FetchKey, usize> = HashMap::with_capacity(wishes.len());
-    let mut kept: Vec<(FetchKey, FetchWish)> = Vec::with_capacity(wishes.len());
+    let mut kept: Vec<Asked> = Vec::with_capacity(wishes.len());
     for (key, wish) in wishes {
         if let Some(&place) = places.get(&key) {
-            kept[place].1 = wish;
+            kept[place].2 = wish;
         } else {
             places.insert(key.clone(), kept.len());
-            kept.push((key, wish));
+            kept.push((kept.len(), key, wish));
         }
     }
     kept

@@ -11,6 +11,7 @@
 
 mod following;
 mod leading;
+mod settled;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -28,6 +29,8 @@ pub use ottla_replication::Role;
 pub(crate) use self::following::Next;
 pub use self::following::{Fetched, FollowFailure, LeaderAnswer, NextFetch, RecordLoss};
 pub use self::leading::{FollowerPlan, FollowerRead};
+pub use self::settled::Known;
+use self::settled::changed;
 use self::state::{State, Surroundings, offsets_of};
 use crate::Host;
 use crate::damage::DamageNotes;
@@ -156,7 +159,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             damage: DamageNotes::default(),
             settings: Mutex::new(of.settings),
             brokers: of.brokers,
-            state: Mutex::new(State::new(log)),
+            state: Mutex::new(State::new(Some(log))),
             cleaning: Mutex::default(),
             flush_id,
             directory: Arc::clone(directory),
@@ -178,7 +181,14 @@ impl<F: Files, H: Host> Partition<F, H> {
         *throttled != ThrottledReplicas::None && throttled.has(self.index, self.lock().role.node)
     }
 
-    /// Runs `change` on the state, under its lock.
+    /// Runs `change` on the state, under its lock, and then wakes who must look again. Offsets and role change only here.
+    fn change<T>(&self, change: impl FnOnce(&mut State<F, H>) -> T) -> T {
+        let (changed, woken) = changed(self.lock(), change);
+        woken.wake();
+        changed
+    }
+
+    /// The same with what it needs to know to decide.
     fn surrounded<T>(
         &self,
         now: MonotonicTime,
@@ -190,7 +200,7 @@ impl<F: Files, H: Host> Partition<F, H> {
             brokers: &brokers,
             now,
         };
-        change(&mut self.lock(), around)
+        self.change(|state| change(state, around))
     }
 
     /// What identifies it.
@@ -376,14 +386,15 @@ impl<F: Files, H: Host> Partition<F, H> {
         current_epoch: Option<LeaderEpoch>,
         ask: impl FnOnce(&mut PartitionLog<F>) -> T,
     ) -> Result<T, Unavailable> {
-        let mut state = self.lock();
-        state.check_leader(current_epoch)?;
-        state.log.as_mut().map(ask).ok_or(Unavailable::Gone)
+        self.change(|state| {
+            state.check_leader(current_epoch)?;
+            state.log.as_mut().map(ask).ok_or(Unavailable::Gone)
+        })
     }
 
     /// Runs `ask` on the log, in any role; `None` once the partition is gone.
     pub fn with_log<T>(&self, ask: impl FnOnce(&mut PartitionLog<F>) -> T) -> Option<T> {
-        self.lock().log.as_mut().map(ask)
+        self.change(|state| state.log.as_mut().map(ask))
     }
 
     /// As [`Partition::with_log`], but does not wait for the lock.
@@ -391,11 +402,14 @@ impl<F: Files, H: Host> Partition<F, H> {
         &self,
         ask: impl FnOnce(&mut PartitionLog<F>) -> T,
     ) -> Result<Option<T>, Busy> {
-        match self.state.try_lock() {
-            Ok(mut state) => Ok(state.log.as_mut().map(ask)),
-            Err(TryLockError::Poisoned(state)) => Ok(state.into_inner().log.as_mut().map(ask)),
-            Err(TryLockError::WouldBlock) => Err(Busy),
-        }
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Busy),
+        };
+        let (asked, woken) = changed(state, |state| state.log.as_mut().map(ask));
+        woken.wake();
+        Ok(asked)
     }
 
     /// Removes the records from `offset` on, where the leader's log diverges. Waiting producers are answered

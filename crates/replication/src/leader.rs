@@ -258,6 +258,27 @@ impl Leader {
         Ok(joins.then(|| self.propose(|isr| _ = isr.insert(from.node), at.brokers)))
     }
 
+    /// Whether `from` is in sync and known to have all records up to `end`. While the high watermark is there too, further
+    /// fetches from there change nothing but the times of the follower.
+    pub fn has_all(&self, from: Replica, end: Offset, brokers: &Brokers) -> bool {
+        let is_known = |follower: &Follower| {
+            let progress = follower.progress;
+            progress.is_some_and(|progress| progress.end == end && progress.counted == end)
+                && follower.broker_epoch == from.broker_epoch
+        };
+        self.role.isr.contains(&from.node)
+            && !brokers.is_stale(from.node, from.broker_epoch)
+            && self.followers.get(&from.node).is_some_and(is_known)
+    }
+
+    /// A settled follower has fetched up to `last`, and nothing had changed until then.
+    pub fn on_settled_fetches(&mut self, node: NodeId, last: MonotonicTime) {
+        if let Some(follower) = self.followers.get_mut(&node) {
+            follower.caught_up_at = follower.caught_up_at.max(Some(last));
+            follower.fetched_at = follower.fetched_at.max(Some(last));
+        }
+    }
+
     /// A follower has no room for records: it leaves the ISR now, and not after the maximal lag.
     pub fn on_no_room(
         &mut self,

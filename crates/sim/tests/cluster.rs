@@ -24,17 +24,17 @@ const CLUSTER: Kind = Kind {
         (Bug::UnflushedFollowerCounts, 0),
         (Bug::HighWatermarkBelowMinIsr, 3),
         (Bug::StaleIsrKept, 0),
-        (Bug::DivergingEndKept, 0),
-        (Bug::TruncatedBelowHighWatermark, 0),
+        (Bug::DivergingEndKept, 1),
+        (Bug::TruncatedBelowHighWatermark, 1),
         (Bug::ProducersForgotten, 0),
         // The controller.
         (Bug::FencedBrokerLeads, 0),
         (Bug::EligibleAfterUncleanShutdown, 0),
         (Bug::LeaderEpochNotRaised, 0),
         // The quorum.
-        (Bug::RaftEntryNotSynced, 19),
-        (Bug::VoteNotPersisted, 21),
-        (Bug::CommitWithoutMajority, 2),
+        (Bug::RaftEntryNotSynced, 17),
+        (Bug::VoteNotPersisted, 25),
+        (Bug::CommitWithoutMajority, 1),
     ],
 };
 

@@ -1,16 +1,26 @@
 //! Sessions from their first request to their last.
 
 use super::{
-    Answered, FetchContext, FetchKey, FetchNews, FetchSessions, FetchTopicKey, FetchWish,
-    SessionRequest,
+    Answered, Asked, Asker, Continued, FetchContext, FetchKey, FetchNews, FetchSessions,
+    FetchTopicKey, FetchWish, SessionRequest,
 };
+use crate::replicas::partition::AnsweredBy;
+use ottla_log::Bound;
 use ottla_protocol::messages::{ErrorCode, KafkaString};
 use ottla_protocol::time::MonotonicTime;
+use std::sync::Weak;
 use std::time::Duration;
 
 fn at(seconds: u64) -> MonotonicTime {
     MonotonicTime(Duration::from_secs(seconds))
 }
+
+const CONSUMER: Asker = Asker {
+    follower: None,
+    bound: Bound::HighWatermark,
+    answered_by: AnsweredBy::Leader,
+    may_be_sent_elsewhere: false,
+};
 
 fn key(partition: i32) -> FetchKey {
     FetchKey {
@@ -36,7 +46,7 @@ fn request(session_id: i32, session_epoch: i32, partitions: &[i32]) -> SessionRe
         session_id,
         session_epoch,
         uses_topic_ids: false,
-        is_from_follower: false,
+        asker: CONSUMER,
         wishes: partitions
             .iter()
             .map(|partition| (key(*partition), wish(0)))
@@ -58,11 +68,12 @@ fn answered(partition: i32, records_bytes: usize, high_watermark: i64) -> Answer
         wish: wish(0),
         news,
         answer: (),
+        settled_at: None,
     }
 }
 
-fn partitions(wishes: &[(FetchKey, FetchWish)]) -> Vec<i32> {
-    wishes.iter().map(|(key, _)| key.partition).collect()
+fn partitions(asked: &[Asked]) -> Vec<i32> {
+    asked.iter().map(|(_, key, _)| key.partition).collect()
 }
 
 fn told(answered: &[Answered<()>]) -> Vec<i32> {
@@ -124,8 +135,8 @@ fn partitions_are_added_changed_and_forgotten() {
     let mut change = request(id, 1, &[5]);
     change.wishes.push((key(1), wish(77)));
     change.forgotten.push(key(0));
-    let (_, wishes) = sessions.begin(change, at(0)).unwrap();
-    assert_eq!(wishes, [(key(1), wish(77)), (key(5), wish(0))]);
+    let (_, asked) = sessions.begin(change, at(0)).unwrap();
+    assert_eq!(asked, [(1, key(1), wish(77)), (2, key(5), wish(0))]);
     let mut last = request(id, 2, &[]);
     last.forgotten = vec![key(1), key(5)];
     let (context, wishes) = sessions.begin(last, at(0)).unwrap();
@@ -186,4 +197,57 @@ fn a_full_cache_keeps_the_large_and_the_recent() {
         "the second was idle for too long"
     );
     assert_eq!(sessions.len(), 1);
+}
+
+/// A session of five partitions, all of which are settled but the first.
+fn settled(sessions: &FetchSessions) -> i32 {
+    let id = opened(sessions, 5, at(0));
+    let (context, _) = sessions.begin(request(id, 1, &[]), at(0)).unwrap();
+    let mut answers: Vec<_> = (0..5).map(|partition| answered(partition, 0, 10)).collect();
+    for answer in &mut answers[1..] {
+        answer.settled_at = Some(Weak::new());
+    }
+    sessions.finish(context, &mut answers, at(0));
+    id
+}
+
+/// What the next request looks at.
+fn asked(sessions: &FetchSessions, request: SessionRequest) -> (Continued, Vec<i32>) {
+    match sessions.begin(request, at(0)).unwrap() {
+        (FetchContext::Incremental(continued), asked) => (continued, partitions(&asked)),
+        (context, _) => panic!("{context:?}"),
+    }
+}
+
+#[test]
+fn settled_partitions_are_left_out_until_they_change_or_the_client_asks_for_something_else() {
+    let sessions = FetchSessions::new(10);
+    let id = settled(&sessions);
+    let (continued, looked_at) = asked(&sessions, request(id, 2, &[3]));
+    assert_eq!((looked_at, continued.settled), (vec![0, 3], 3));
+    assert_eq!(continued.changed(1), Some((key(1), wish(0))));
+    assert_eq!(continued.changed(99), None);
+    let mut forgets = request(id, 3, &[]);
+    forgets.forgotten = vec![key(2)];
+    let (continued, looked_at) = asked(&sessions, forgets);
+    assert_eq!((looked_at, continued.settled), (vec![0, 1, 3], 1));
+}
+
+#[test]
+fn nothing_is_settled_for_another_asker() {
+    let sessions = FetchSessions::new(10);
+    let id = settled(&sessions);
+    let mut committed = request(id, 2, &[]);
+    committed.asker.bound = Bound::LastStableOffset;
+    assert_eq!(asked(&sessions, committed).1, [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_change_that_a_late_request_takes_is_left_to_the_next_one() {
+    let sessions = FetchSessions::new(10);
+    let id = settled(&sessions);
+    let (late, _) = asked(&sessions, request(id, 2, &[]));
+    asked(&sessions, request(id, 3, &[]));
+    assert_eq!(late.changed(4), None);
+    assert_eq!(asked(&sessions, request(id, 4, &[])).1, [0, 4]);
 }

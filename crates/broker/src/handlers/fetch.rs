@@ -13,7 +13,7 @@ pub mod parts;
 mod planning;
 mod target;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use ottla_protocol::messages::fetch_response::{
 use ottla_protocol::messages::{ErrorCode, FetchRequestData, FetchResponseData};
 use ottla_replication::Replica;
 
-use self::planning::{Plan, plan_enough};
+use self::planning::{Outcome, Settled, plan_enough};
 use self::target::Target;
 use crate::broker::Broker;
 use crate::cluster::isr_changes::IsrChanges;
@@ -36,7 +36,7 @@ use crate::config::ReadFrom;
 use crate::context::RequestContext;
 use crate::drivers::cold_reads::{ColdReads, Records};
 use crate::fetch_sessions::{
-    Answered, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
+    Answered, Asker, FetchContext, FetchKey, FetchNews, FetchTopicKey, FetchWish, SessionRequest,
 };
 use crate::process::clock::Clock;
 use crate::process::held_files::{HeldFile, HeldFiles};
@@ -66,37 +66,70 @@ pub async fn handle(
 ) -> (FetchResponseData, Vec<Part>) {
     let version = context.version;
     let limits = Limits::of(broker, context, &request);
-    let session = session_request(&request, version);
+    let session = session_request(&request, version, limits.asker());
     let begun = broker
         .fetch_sessions
         .begin(session, broker.clock.monotonic());
-    let (session, wishes) = match begun {
+    let (session, asked) = match begun {
         Ok(begun) => begun,
         Err(code) => {
             let refused = FetchResponseData::default().with_error_code(code.code());
             return (refused, Vec::new());
         }
     };
-    let targets: Vec<Target> = wishes
-        .into_iter()
-        .map(|(key, wish)| Target::find(broker, key, wish))
-        .collect();
-    let plans = plan_enough(&targets, &limits).await;
-    let mut answered = Vec::with_capacity(targets.len());
-    for (target, plan) in targets.into_iter().zip(plans) {
+    let targets = asked.into_iter();
+    let targets = targets.map(|(place, key, wish)| (place, Target::find(broker, key, wish)));
+    let planned = plan(broker, &session, targets.collect(), &limits).await;
+    let mut answered = Vec::with_capacity(planned.len());
+    for (place, (target, plan)) in planned {
         let is_throttled = target.is_throttled(&limits);
-        let answer = answer(broker, target, plan, version).await;
+        let (news, answer) = answer(broker, &target, plan, version).await;
         if is_throttled {
             // What followers in sync get counts too, as in Kafka.
-            let bytes = answer.news.records_bytes as u64;
+            let bytes = news.records_bytes as u64;
             limits.quotas.leader.record(bytes, broker.clock.monotonic());
         }
-        answered.push(answer);
+        let settled_at = match &session {
+            FetchContext::Incremental(of) => target.settle((&of.reader, place), &news, &limits),
+            _ => None,
+        };
+        answered.push(Answered {
+            key: target.key,
+            wish: target.wish,
+            news,
+            answer,
+            settled_at,
+        });
     }
     respond(broker, session, answered, version)
 }
 
-fn session_request(request: &FetchRequestData, version: i16) -> SessionRequest {
+/// Plans the reads of `targets`, and of partitions of the session that are settled and change meanwhile.
+async fn plan(
+    broker: &Broker,
+    session: &FetchContext,
+    targets: BTreeMap<usize, Target>,
+    limits: &Limits,
+) -> BTreeMap<usize, (Target, Outcome)> {
+    let FetchContext::Incremental(of) = session else {
+        return plan_enough(targets, Settled::none(), limits).await;
+    };
+    let find = |place| {
+        let (key, wish) = of.changed(place)?;
+        Some(Target::find_settled(broker, key, wish))
+    };
+    let settled = Settled {
+        count: of.settled,
+        reader: Arc::clone(&of.reader),
+        find: &find,
+    };
+    let planned = plan_enough(targets, settled, limits).await;
+    // Nothing is flushed for a session between its requests.
+    of.reader.lacks(usize::MAX);
+    planned
+}
+
+fn session_request(request: &FetchRequestData, version: i16, asker: Asker) -> SessionRequest {
     let uses_topic_ids = version >= FIRST_WITH_TOPIC_IDS;
     let mut wishes = Vec::new();
     for topic in &request.topics {
@@ -139,7 +172,7 @@ fn session_request(request: &FetchRequestData, version: i16) -> SessionRequest {
         session_id: request.session_id,
         session_epoch: request.session_epoch,
         uses_topic_ids,
-        is_from_follower: replica_id(request, version) >= 0,
+        asker,
         wishes,
         forgotten,
     }
@@ -226,6 +259,15 @@ impl Limits {
             clock: broker.clock,
         }
     }
+
+    fn asker(&self) -> Asker {
+        Asker {
+            follower: self.follower,
+            bound: self.bound,
+            answered_by: self.answered_by,
+            may_be_sent_elsewhere: !self.near.is_empty(),
+        }
+    }
 }
 
 /// A partition's answer and its records.
@@ -234,10 +276,10 @@ type Answer = (PartitionData, Part);
 /// Reads the planned records, or leaves them to be sent from their file.
 async fn answer(
     broker: &Broker,
-    target: Target,
-    plan: Result<Plan, ErrorCode>,
+    target: &Target,
+    plan: Outcome,
     version: i16,
-) -> Answered<Answer> {
+) -> (FetchNews, Answer) {
     let read = async {
         let (planned, held) = plan?;
         let data = partition_data(target.key.partition, &planned);
@@ -260,12 +302,7 @@ async fn answer(
     if let Ok(partition) = &target.found {
         partition.traffic.fetched(news.records_bytes);
     }
-    Answered {
-        key: target.key,
-        wish: target.wish,
-        news,
-        answer: (data, records),
-    }
+    (news, (data, records))
 }
 
 /// Reads planned records into memory, or leaves them in their file. Few bytes are cheaper to read and to send with

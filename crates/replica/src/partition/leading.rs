@@ -100,7 +100,8 @@ impl<F: Files, H: Host> Partition<F, H> {
         if near.is_empty() {
             return None;
         }
-        let state = self.lock();
+        let mut state = self.lock();
+        state.count_settled();
         let starts = &state.follower_starts;
         let has_start = |id: &NodeId| starts.get(id).is_some_and(|start| *start <= offset);
         let leader = state.leader.as_ref()?;

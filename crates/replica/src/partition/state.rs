@@ -42,6 +42,8 @@ pub(super) struct State<F: Files, H: Host> {
     readers: Readers<H>,
     /// Followers that wait for records: an append wakes them, flushed or not.
     followers: Readers<H>,
+    /// See [`super::settled`].
+    pub(super) settled: BTreeMap<NodeId, Arc<Reader<H::Consumer>>>,
 }
 
 type Readers<H> = Vec<Watch<<H as Host>::Consumer>>;
@@ -101,9 +103,9 @@ impl<H: Host> Woken<H> {
 
 impl<F: Files, H: Host> State<F, H> {
     /// The state of an open log, without a role.
-    pub(super) fn new(log: PartitionLog<F>) -> Self {
+    pub(super) fn new(log: Option<PartitionLog<F>>) -> Self {
         Self {
-            log: Some(log),
+            log,
             role: Role::unknown(),
             leader: None,
             follower_starts: BTreeMap::new(),
@@ -111,6 +113,7 @@ impl<F: Files, H: Host> State<F, H> {
             acks: Acks::default(),
             readers: Vec::new(),
             followers: Vec::new(),
+            settled: BTreeMap::new(),
         }
     }
 
@@ -148,6 +151,7 @@ impl<F: Files, H: Host> State<F, H> {
                 };
                 self.leader = Some(Leader::new(role, start, around.now));
                 self.follower_starts.clear();
+                self.settled.clear();
             }
             (None, _) => {}
         }
@@ -181,10 +185,7 @@ impl<F: Files, H: Host> State<F, H> {
         if self.follower_starts.insert(node, start) == Some(start) {
             return Woken::nobody();
         }
-        Woken {
-            readers: std::mem::take(&mut self.readers),
-            ..Woken::nobody()
-        }
+        self.take_readers()
     }
 
     /// The lowest log start offset of the replicas on live brokers; 0 while one has not told its own.
@@ -200,8 +201,16 @@ impl<F: Files, H: Host> State<F, H> {
         Ok(lowest.map_or(own, |lowest| lowest.min(own)))
     }
 
+    /// Removes and returns the consumers that wait.
+    pub(super) fn take_readers(&mut self) -> Woken<H> {
+        Woken {
+            readers: std::mem::take(&mut self.readers),
+            ..Woken::nobody()
+        }
+    }
+
     /// Removes and returns the followers that wait for records.
-    fn take_followers(&mut self) -> Woken<H> {
+    pub(super) fn take_followers(&mut self) -> Woken<H> {
         Woken {
             readers: std::mem::take(&mut self.followers),
             ..Woken::nobody()
@@ -227,7 +236,7 @@ impl<F: Files, H: Host> State<F, H> {
     }
 
     /// Whether this node may answer a read. A follower needs no leader for that.
-    fn check_reader(&self, read: &ReadAt) -> Result<(), Unavailable> {
+    pub(super) fn check_reader(&self, read: &ReadAt) -> Result<(), Unavailable> {
         let is_replica = self.role.replicas.contains(&self.role.node);
         match self.check_leader(read.current_epoch) {
             Err(Unavailable::NotLeader)
@@ -513,12 +522,13 @@ impl<F: Files, H: Host> State<F, H> {
     }
 }
 
-/// Adds a reader, unless it is there already: a reader that another partition woke returns to all its partitions.
+/// Adds a reader, or gives it its new place: a reader that another partition woke returns to all its partitions.
 /// Entries of readers that have given up are removed when the list doubles.
 fn add<C>(readers: &mut Vec<Watch<C>>, reader: &Arc<Reader<C>>, place: usize) {
     let reader = Arc::downgrade(reader);
-    let is_known = |known: &Watch<C>| known.place == place && known.reader.ptr_eq(&reader);
-    if readers.iter().any(is_known) {
+    let mut known = readers.iter_mut();
+    if let Some(known) = known.find(|known| known.reader.ptr_eq(&reader)) {
+        known.place = place;
         return;
     }
     if readers.len() == readers.capacity() {
@@ -537,7 +547,7 @@ pub(super) fn offsets_of<F: Files>(log: &PartitionLog<F>) -> Offsets {
 }
 
 /// Where the log of a reader diverges from this one. Its log ends at `offset`, and its last record has `epoch`.
-fn divergence<F: Files>(
+pub(super) fn divergence<F: Files>(
     log: &PartitionLog<F>,
     epoch: LeaderEpoch,
     offset: Offset,
@@ -553,21 +563,12 @@ fn divergence<F: Files>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Acks, Reader, Role, State};
+    use super::{Reader, State};
     use crate::host::Nobody;
     use ottla_log::files::simulated::Simulated;
 
     fn state() -> State<Simulated, Nobody> {
-        State {
-            log: None,
-            role: Role::unknown(),
-            leader: None,
-            follower_starts: std::collections::BTreeMap::new(),
-            following: None,
-            acks: Acks::default(),
-            readers: Vec::new(),
-            followers: Vec::new(),
-        }
+        State::new(None)
     }
 
     #[test]

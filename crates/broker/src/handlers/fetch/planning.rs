@@ -1,12 +1,13 @@
 //! Plans the reads of a request until there are enough bytes, or the time is up.
 //!
 //! All partitions are planned at first. While the request waits, only those that have changed are planned again, so that an
-//! append to one partition costs the same however many a session has. Invariants:
+//! append to one partition costs the same however many a session has. Partitions that were settled when the request came
+//! join it when they change. Invariants:
 //!
 //! - a request that waits holds no files: a plan that reads something is dropped, and made anew after each change;
 //! - a plan that a waiting request keeps reads nothing, and no flush alone would change that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::Limits;
 use super::target::{Pages, Target};
 use crate::process::held_files::HeldFile;
 use crate::replicas::ends;
-use crate::replicas::partition::{Offsets, Planned, Reader, reader};
+use crate::replicas::partition::{Offsets, Partition, Planned, Reader, reader};
 
 /// How often what is missing is loaded before a plan waits for the disk after all: a search in an index takes a few
 /// pages, and memory may be so short that they are gone again.
@@ -48,12 +49,36 @@ impl Waits {
     }
 }
 
+/// The partitions of a session that are settled when its request comes.
+pub(super) struct Settled<'a> {
+    pub(super) count: usize,
+    /// The reader of the session.
+    pub(super) reader: Arc<Reader>,
+    /// What a place has that was settled and has changed; `None` if it does not concern this request.
+    pub(super) find: &'a (dyn Fn(usize) -> Option<Target> + Sync),
+}
+
+impl Settled<'_> {
+    /// For a request that looks at all its partitions.
+    pub(super) fn none() -> Self {
+        Self {
+            count: 0,
+            reader: reader(),
+            find: &|_| None,
+        }
+    }
+}
+
 /// Plans until there are enough bytes, an error or a divergence, or the time is up.
 ///
 /// Records that are appended and not flushed yet count as well: they are flushed for the reader that would be answered with
 /// them, so that no answer is empty only because a flush is missing.
-pub(super) async fn plan_enough(targets: &[Target], limits: &Limits) -> Vec<Outcome> {
-    let mut planning = Planning::new(targets, limits);
+pub(super) async fn plan_enough(
+    targets: BTreeMap<usize, Target>,
+    settled: Settled<'_>,
+    limits: &Limits,
+) -> BTreeMap<usize, (Target, Outcome)> {
+    let mut planning = Planning::new(targets, settled, limits);
     planning.plan_all().await;
     if !planning.suffices(Waits::of(limits)) {
         planning.wait_for_enough().await;
@@ -63,31 +88,43 @@ pub(super) async fn plan_enough(targets: &[Target], limits: &Limits) -> Vec<Outc
     planning.finish()
 }
 
-/// The plans of one request. A place is the index of a target.
+/// A partition of a request.
+struct Slot {
+    target: Target,
+    /// `None` until it is planned, and while a plan that reads something is dropped.
+    plan: Option<Outcome>,
+}
+
+/// The plans of one request.
 struct Planning<'a> {
-    targets: &'a [Target],
     limits: &'a Limits,
-    /// By place; `None` until it is planned, and while a plan that reads something is dropped.
-    plans: Vec<Option<Outcome>>,
+    settled: Settled<'a>,
+    /// By place.
+    slots: BTreeMap<usize, Slot>,
     /// The places that were planned last. Only they may have bytes.
     latest: Vec<usize>,
-    /// The number of plans that a request can wait for.
+    /// The number of plans that a request can wait for, and of settled partitions.
     awaited: usize,
 }
 
 impl<'a> Planning<'a> {
-    fn new(targets: &'a [Target], limits: &'a Limits) -> Self {
+    fn new(targets: BTreeMap<usize, Target>, settled: Settled<'a>, limits: &'a Limits) -> Self {
+        let slot = |(place, target)| (place, Slot { target, plan: None });
         Self {
-            targets,
             limits,
-            plans: targets.iter().map(|_| None).collect(),
+            awaited: settled.count,
+            settled,
+            slots: targets.into_iter().map(slot).collect(),
             latest: Vec::new(),
-            awaited: 0,
         }
     }
 
+    fn places(&self) -> Vec<usize> {
+        self.slots.keys().copied().collect()
+    }
+
     async fn plan_all(&mut self) {
-        self.plan((0..self.targets.len()).collect()).await;
+        self.plan(self.places()).await;
     }
 
     /// Plans `places`. Indexes and heads that are not in the page cache are loaded first, on threads of
@@ -121,7 +158,10 @@ impl<'a> Planning<'a> {
             if first_batch == FirstBatch::MustFit && limits.held_files.are_spent() {
                 left = 0;
             }
-            let plan = self.targets[place].plan(limits, left, first_batch, pages);
+            let Some(slot) = self.slots.get(&place) else {
+                continue;
+            };
+            let plan = slot.target.plan(limits, left, first_batch, pages);
             let outcome = plan.map(|mut planned| {
                 if first_batch == FirstBatch::MustFit && left == 0 {
                     // It gives nothing to this answer, so nothing is loaded for it.
@@ -141,9 +181,19 @@ impl<'a> Planning<'a> {
 
     fn put(&mut self, place: usize, outcome: Option<Outcome>) {
         let is_awaited = |outcome: &Option<Outcome>| outcome.as_ref().is_some_and(can_wait);
-        self.awaited += usize::from(is_awaited(&outcome));
-        let before = std::mem::replace(&mut self.plans[place], outcome);
-        self.awaited -= usize::from(is_awaited(&before));
+        if let Some(slot) = self.slots.get_mut(&place) {
+            self.awaited += usize::from(is_awaited(&outcome));
+            let before = std::mem::replace(&mut slot.plan, outcome);
+            self.awaited -= usize::from(is_awaited(&before));
+        }
+    }
+
+    fn outcome(&self, place: usize) -> Option<&Outcome> {
+        self.slots.get(&place)?.plan.as_ref()
+    }
+
+    fn partition(&self, place: usize) -> Option<&Arc<Partition>> {
+        self.slots.get(&place)?.target.found.as_ref().ok()
     }
 
     /// What must be loaded before the latest places can be planned.
@@ -163,13 +213,13 @@ impl<'a> Planning<'a> {
 
     fn latest_outcomes(&self) -> impl Iterator<Item = &Outcome> {
         let latest = self.latest.iter();
-        latest.filter_map(|place| self.plans[*place].as_ref())
+        latest.filter_map(|place| self.outcome(*place))
     }
 
     /// Drops the plans that read something, or would after a flush; returns their places.
     fn drop_reads(&mut self) -> Vec<usize> {
         let latest = self.latest.iter().copied();
-        let reading = latest.filter(|place| !self.plans[*place].as_ref().is_some_and(is_idle));
+        let reading = latest.filter(|place| !self.outcome(*place).is_some_and(is_idle));
         let reading: Vec<usize> = reading.collect();
         for place in &reading {
             self.put(*place, None);
@@ -212,22 +262,22 @@ impl<'a> Planning<'a> {
             Waits::ForFlush => ends::LEAST_PATIENCE,
         };
         let mut timer = pin!(tokio::time::sleep(time));
-        let reader = reader();
+        let reader = Arc::clone(&self.settled.reader);
         self.drop_reads();
-        let mut due: BTreeSet<usize> = (0..self.targets.len()).collect();
+        let mut due: BTreeSet<usize> = self.places().into_iter().collect();
         loop {
-            self.plan_watched(due, &reader).await;
+            self.plan_watched(due).await;
             if self.suffices(waits) {
                 return;
             }
-            self.flush_if_enough(&reader, waits);
+            self.flush_if_enough(waits);
             due = self.drop_reads().into_iter().collect();
             tokio::select! {
                 biased;
                 () = reader.consumer().notified() => {}
                 () = &mut timer => {
                     if waits == Waits::ForFlush {
-                        return self.plan_watched(due, &reader).await;
+                        return self.plan_watched(due).await;
                     }
                     waits = Waits::ForFlush;
                     let late = timer.deadline() + ends::LEAST_PATIENCE;
@@ -238,20 +288,36 @@ impl<'a> Planning<'a> {
     }
 
     /// Plans `due`, and what has changed.
-    async fn plan_watched(&mut self, mut due: BTreeSet<usize>, reader: &Arc<Reader>) {
+    async fn plan_watched(&mut self, mut due: BTreeSet<usize>) {
+        let reader = Arc::clone(&self.settled.reader);
         reader.lacks(self.limits.min_bytes);
         due.append(&mut reader.take_changed());
+        due.retain(|place| self.has(*place));
         // The reader watches before it plans, so that it misses no append in between.
         due.retain(|place| {
-            let offsets = self.targets[*place].watch(reader, *place, self.limits);
+            let slot = self.slots.get(place);
+            let offsets = slot.and_then(|slot| slot.target.watch(&reader, *place, self.limits));
             !self.is_idle_at(*place, offsets)
         });
         self.plan(due.into_iter().collect()).await;
     }
 
+    /// Whether the request has a place. One that was settled joins it.
+    fn has(&mut self, place: usize) -> bool {
+        if self.slots.contains_key(&place) {
+            return true;
+        }
+        let Some(target) = (self.settled.find)(place) else {
+            return false;
+        };
+        self.slots.insert(place, Slot { target, plan: None });
+        self.awaited -= 1;
+        true
+    }
+
     /// Whether a place is planned, there is nothing to read, and its partition has still these offsets.
     fn is_idle_at(&self, place: usize, offsets: Option<Offsets>) -> bool {
-        let outcome = self.plans[place].as_ref().filter(|plan| is_idle(plan));
+        let outcome = self.outcome(place).filter(|plan| is_idle(plan));
         match (outcome, offsets) {
             (Some(Ok((planned, _))), Some(offsets)) => planned.offsets == offsets,
             _ => false,
@@ -261,14 +327,15 @@ impl<'a> Planning<'a> {
     /// Asks for a flush of the records that the reader waits for, if they are enough together with those that it may read.
     ///
     /// Enough records may have been appended since the reader looked; so the partitions that have changed are flushed too.
-    fn flush_if_enough(&self, reader: &Reader, waits: Waits) {
+    fn flush_if_enough(&self, waits: Waits) {
+        let reader = &self.settled.reader;
         let look = self.look();
         if !reader.gets(look.bytes + look.unflushed) && waits == Waits::ForBytes {
             return;
         }
         let changed = reader.changed().into_iter();
         for place in self.latest.iter().copied().chain(changed) {
-            if let Ok(partition) = &self.targets[place].found {
+            if let Some(partition) = self.partition(place) {
                 partition.make_readable(self.limits.clock.monotonic());
             }
         }
@@ -277,8 +344,8 @@ impl<'a> Planning<'a> {
     /// A partition whose records are not flushed adds nothing to this answer. It is flushed for the next one.
     fn flush_tails(&self) {
         for place in &self.latest {
-            if let (Ok(partition), Some(Ok((planned, _)))) =
-                (&self.targets[*place].found, &self.plans[*place])
+            if let (Some(partition), Some(Ok((planned, _)))) =
+                (self.partition(*place), self.outcome(*place))
                 && planned.unflushed > 0
                 && planned.plan.first_batch_size == 0
                 && planned.plan.missing.is_none()
@@ -290,8 +357,8 @@ impl<'a> Planning<'a> {
 
     /// The high watermarks that the answer tells are those of now, also where there was no other reason to plan again.
     fn renew_offsets(&mut self) {
-        for (target, outcome) in self.targets.iter().zip(&mut self.plans) {
-            if let (Ok(partition), Some(Ok((planned, _)))) = (&target.found, outcome)
+        for Slot { target, plan } in self.slots.values_mut() {
+            if let (Ok(partition), Some(Ok((planned, _)))) = (&target.found, plan)
                 && let Ok(offsets) = partition.offsets()
             {
                 planned.offsets = offsets;
@@ -299,11 +366,15 @@ impl<'a> Planning<'a> {
         }
     }
 
-    fn finish(self) -> Vec<Outcome> {
-        let plans = self.plans.into_iter();
-        plans
-            .map(|plan| plan.expect("each place is planned before an answer"))
-            .collect()
+    fn finish(self) -> BTreeMap<usize, (Target, Outcome)> {
+        let slots = self.slots.into_iter();
+        let planned = |slot: Slot| {
+            (
+                slot.target,
+                slot.plan.expect("a place is planned before an answer"),
+            )
+        };
+        slots.map(|(place, slot)| (place, planned(slot))).collect()
     }
 }
 

@@ -1,18 +1,18 @@
 //! One partition of a Fetch request: where it is, and how its read is planned, for a consumer or a follower.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use ottla_log::FirstBatch;
 use ottla_protocol::ids::{LeaderEpoch, Offset, PartitionIndex};
 use ottla_protocol::messages::ErrorCode;
 use ottla_protocol::time::MonotonicTime;
-use ottla_replica::partition::FollowerRead;
+use ottla_replica::partition::{FollowerRead, Known};
 use ottla_replication::{FollowerFetch, Replica};
 
 use super::Limits;
 use crate::broker::Broker;
-use crate::fetch_sessions::{FetchKey, FetchTopicKey, FetchWish};
+use crate::fetch_sessions::{FetchKey, FetchNews, FetchTopicKey, FetchWish};
 use crate::replicas::partition::{Offsets, Partition, Planned, ReadAt, Reader, Unreadable};
 
 /// One partition of the request.
@@ -45,6 +45,35 @@ impl Target {
             FetchTopicKey::Name(name) => broker.replicas.by_name(name.as_str(), index),
         };
         Self::new(key, wish, found.or_code())
+    }
+
+    /// A partition that was settled when the request came. That the follower asks is counted already.
+    pub(super) fn find_settled(broker: &Broker, key: FetchKey, wish: FetchWish) -> Self {
+        let target = Self::find(broker, key, wish);
+        target.is_counted.store(true, Ordering::Relaxed);
+        target
+    }
+
+    /// Whether its partition is settled after an answer with `news`. If so, `reader` notes its next change under `place`.
+    pub(super) fn settle(
+        &self,
+        (reader, place): (&Arc<Reader>, usize),
+        news: &FetchNews,
+        limits: &Limits,
+    ) -> Option<Weak<Partition>> {
+        let has_news = news.records_bytes > 0 || news.must_be_told || news.is_error;
+        if has_news || !limits.near.is_empty() || !self.wish.has_room {
+            return None;
+        }
+        let partition = self.found.as_ref().ok()?;
+        let known = Known {
+            read: self.read(limits, 0, FirstBatch::MustFit),
+            follower: limits.follower,
+            high_watermark: Offset(news.high_watermark),
+            log_start: Offset(news.log_start_offset),
+        };
+        let is_settled = partition.settle(reader, place, &known);
+        is_settled.then(|| Arc::downgrade(partition))
     }
 
     pub(super) fn plan(
