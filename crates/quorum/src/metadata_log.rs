@@ -8,6 +8,7 @@
 //!
 //! One thread owns the log. Nothing here is async.
 
+mod ahead;
 mod committed;
 pub(crate) mod proposal;
 mod recovery;
@@ -18,6 +19,7 @@ mod snapshots;
 pub(crate) mod tests;
 mod view;
 
+use self::ahead::Ahead;
 use crate::batches::{self, Place};
 use crate::checkpoint::SnapshotId;
 use crate::epoch_checkpoint::EpochStarts;
@@ -35,9 +37,10 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use ahead::AheadEntry;
 pub use committed::ApplyError;
 pub use recovery::{Inspected, Location};
-pub(crate) use recovery::{newest_epoch, segments_from, write_again};
+pub(crate) use recovery::{Until, newest_epoch, segments_from, write_again};
 pub use refusals::{OpenError, UnsupportedVersion, check_version};
 pub(crate) use replay::Stretch;
 pub use snapshots::{SnapshotJob, WrittenSnapshot};
@@ -160,6 +163,8 @@ pub struct MetadataLog<F: Files> {
     /// The position in the active segment up to which disk is reserved.
     reserved_to: u64,
     end: Offset,
+    /// Batches after the end, which readers do not see.
+    ahead: Ahead,
     last_append: Timestamp,
     snapshots: BTreeMap<SnapshotId, u64>,
     bytes_since_snapshot: u64,
@@ -316,7 +321,8 @@ impl<F: Files> MetadataLog<F> {
 
     /// Rolls the segment if the batch would make it too large, and reserves disk after the end.
     fn make_room(&mut self, bytes: u64) -> Result<(), ProposeError> {
-        if self.active_size > 0 && self.active_size + bytes > self.settings.segment_bytes {
+        let is_large = self.active_size + bytes > self.settings.segment_bytes;
+        if self.active_size > 0 && is_large && self.ahead.is_empty() {
             match self.roll() {
                 Err(error) if error.is_full() => return Err(ProposeError::Full(error)),
                 rolled => rolled.map_err(|error| self.fail_by(error))?,
@@ -340,10 +346,13 @@ impl<F: Files> MetadataLog<F> {
     }
 
     fn roll(&mut self) -> Result<(), FileError> {
-        let next = segment::create(&self.files, &self.directory, self.end)?;
-        // Gives back disk that is reserved and not used.
+        let ahead = self.read_ahead()?;
+        // Gives back disk that is reserved and not used. No batch is ever in two segments.
         self.active.truncate(self.active_size)?;
         self.active.sync_data()?;
+        let next = segment::create(&self.files, &self.directory, self.end);
+        self.move_ahead(&ahead, next.as_ref().ok())?;
+        let next = next?;
         self.active = next;
         self.segments.push(self.end);
         self.active_size = 0;

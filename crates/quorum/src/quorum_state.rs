@@ -43,11 +43,32 @@ pub(crate) struct Election<'a> {
     pub(crate) voters: &'a [NodeId],
 }
 
+/// What a controller has promised: it leads, follows or has voted for nobody else in this epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Promise {
+    pub(crate) epoch: LeaderEpoch,
+    /// The node that it has voted for, or else the one that it knows as the leader.
+    pub(crate) to: Option<NodeId>,
+    /// Whether the leader is known.
+    pub(crate) has_leader: bool,
+    /// The voters, if they are not in the log.
+    pub(crate) voters: Vec<NodeId>,
+}
+
 /// The epoch in the file in `directory`; `None` without a file.
 pub(crate) fn read_epoch<F: Files>(
     files: &F,
     directory: &Path,
 ) -> Result<Option<LeaderEpoch>, QuorumStateError> {
+    let promise = read(files, directory)?;
+    Ok(promise.map(|promise| promise.epoch))
+}
+
+/// What the file in `directory` says; `None` without a file.
+pub(crate) fn read<F: Files>(
+    files: &F,
+    directory: &Path,
+) -> Result<Option<Promise>, QuorumStateError> {
     let path = directory.join(FILE);
     let Some(bytes) = files::read_whole(files, &path, SIZE_LIMIT)? else {
         return Ok(None);
@@ -62,13 +83,25 @@ pub(crate) fn read_epoch<F: Files>(
         Some(0 | 1) => {}
         other => return Err(malformed(format!("data_version is {other:?}"))),
     }
-    let epoch = state
-        .get("leaderEpoch")
-        .and_then(Value::as_i64)
-        .and_then(|epoch| i32::try_from(epoch).ok())
-        .filter(|epoch| *epoch >= 0)
+    let epoch = number(state.get("leaderEpoch"))
         .ok_or_else(|| malformed("leaderEpoch is not an epoch".to_owned()))?;
-    Ok(Some(LeaderEpoch(epoch)))
+    let to = number(state.get("votedId")).or_else(|| number(state.get("leaderId")));
+    let voters = state.get("currentVoters").and_then(Value::as_array);
+    let voters = voters.into_iter().flatten();
+    Ok(Some(Promise {
+        epoch: LeaderEpoch(epoch),
+        to: to.map(NodeId),
+        has_leader: number(state.get("leaderId")).is_some(),
+        voters: voters
+            .filter_map(|voter| number(voter.get("voterId")).map(NodeId))
+            .collect(),
+    }))
+}
+
+/// A number that is not negative.
+fn number(value: Option<&Value>) -> Option<i32> {
+    let number = value.and_then(Value::as_i64)?;
+    i32::try_from(number).ok().filter(|number| *number >= 0)
 }
 
 /// Replaces the file in `directory` durably.
@@ -104,7 +137,7 @@ fn render(election: &Election<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Election, FILE, read_epoch, render, write};
+    use super::{Election, FILE, Promise, read, read_epoch, render, write};
     use ottla_log::files::simulated::Simulated;
     use ottla_log::files::{Files, replace_durably};
     use ottla_protocol::ids::{LeaderEpoch, NodeId};
@@ -140,6 +173,29 @@ mod tests {
             write(&files, directory, &leading(kraft_version)).unwrap();
             assert_eq!(read_epoch(&files, directory).unwrap(), Some(LeaderEpoch(1)));
         }
+    }
+
+    fn read_back(text: &str) -> Promise {
+        let files = Simulated::new();
+        let directory = Path::new("/d");
+        files.create_directory(directory).unwrap();
+        replace_durably(&files, &directory.join(FILE), text.as_bytes()).unwrap();
+        read(&files, directory).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_vote_is_a_promise_and_so_is_a_known_leader() {
+        let voted = read_back(
+            "{\"leaderId\":-1,\"leaderEpoch\":4,\"votedId\":2,\
+             \"votedDirectoryId\":\"AAAAAAAAAAAAAAAAAAAAAQ\",\"data_version\":1}",
+        );
+        assert_eq!((voted.epoch, voted.to), (LeaderEpoch(4), Some(NodeId(2))));
+        let follows = read_back(
+            "{\"clusterId\":\"\",\"leaderId\":3,\"leaderEpoch\":9,\"votedId\":-1,\"appliedOffset\":0,\
+             \"currentVoters\":[{\"voterId\":1},{\"voterId\":3}],\"data_version\":0}",
+        );
+        assert_eq!(follows.to, Some(NodeId(3)));
+        assert_eq!(follows.voters, [NodeId(1), NodeId(3)]);
     }
 
     #[test]

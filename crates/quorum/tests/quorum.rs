@@ -95,6 +95,56 @@ fn a_quorum_survives_everything_that_a_minority_may_do() {
     assert!(snapshots > 10, "only {snapshots} snapshots were installed");
 }
 
+/// Whenever the processes are killed, their directories have for Kafka all that was answered, and are taken over from it.
+#[test]
+fn a_quorum_goes_to_kafka_and_back() {
+    for seed in 0..SEEDS {
+        let gone = catch_unwind(|| {
+            let mut world = World::new(seed, 3);
+            world.run_for(2 * SECOND);
+            for _ in 0..6 {
+                world.begin_faults();
+                world.run_for(SECOND * (1 + seed % 3));
+                world.heal();
+                world.go_to_kafka_and_back(None);
+            }
+            world.run_for(8 * SECOND);
+            let before = world.checks.high_watermark;
+            world.run_for(4 * SECOND);
+            assert!(world.checks.high_watermark > before, "nothing is committed");
+            assert_agree(&world);
+        });
+        gone.unwrap_or_else(|_| panic!("seed {seed}"));
+    }
+}
+
+/// A controller that was down while the others ran under Kafka has another log of Raft. It takes no part until that is
+/// removed.
+#[test]
+fn a_controller_that_was_not_under_kafka_takes_no_part() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.run_for(3 * SECOND);
+        let kept = usize::try_from(seed % 3).expect("it is small");
+        world.go_to_kafka_and_back(Some(kept));
+        world.run_for(8 * SECOND);
+        let ends = world.ends();
+        let end = world.checks.high_watermark;
+        for (index, found) in ends.into_iter().enumerate() {
+            let is_near = end.0 - found.expect("all run").0 < 40;
+            assert_eq!(is_near, index != kept, "seed {seed} machine {index}");
+        }
+        world.machines[kept].stop(None);
+        world.machines[kept].forget_raft();
+        let voters = world.voters.clone();
+        world.machines[kept]
+            .start(&voters)
+            .expect("it can be taken over");
+        world.run_for(8 * SECOND);
+        assert_agree(&world);
+    }
+}
+
 #[test]
 fn voters_change_one_at_a_time_whatever_a_minority_does() {
     let (mut changes, mut commits, mut snapshots) = (0, 0, 0);

@@ -4,6 +4,7 @@
 //!   again from Raft's log, byte for byte as before.
 //! - The epoch is that of the last batch.
 
+use super::ahead::{Ahead, AheadEntry};
 use super::recovery::{Inspected, cut, cut_off, prepare, settle_segments, write_again};
 use super::{MetadataLog, OpenError, Opened, ProposeError, Settings};
 use crate::batches::{self, Content, DecodeError};
@@ -33,8 +34,13 @@ pub enum ApplyError {
 }
 
 impl<F: Files> Inspected<F> {
-    /// Opens the log of a controller, up to where Raft's log goes on, or up to its end. All of it is durable then.
-    pub(crate) fn open_committed(self, settings: Settings) -> Result<Opened<F>, OpenError> {
+    /// Opens the log of a controller, up to where Raft's log goes on, or up to its end. All of it is durable then. What
+    /// follows stays as far as it is `ahead`.
+    pub(crate) fn open_committed(
+        self,
+        settings: Settings,
+        ahead: &[AheadEntry],
+    ) -> Result<Opened<F>, OpenError> {
         let read = self;
         let (files, directory, state) = (read.files, read.directory, read.state);
         let mut segments = read.segments;
@@ -50,7 +56,10 @@ impl<F: Files> Inspected<F> {
         for leftover in &read.leftovers {
             files.remove(leftover)?;
         }
-        if let Some((path, position)) = &state.applied_again {
+        if let Some(last) = ahead.last() {
+            let path = segment::path(&directory, last.segment);
+            cut_off(&files, &path, last.end_position())?;
+        } else if let Some((path, position)) = &state.applied_again {
             cut_off(&files, path, *position)?;
         } else if let Some(torn) = &state.torn {
             cut(&files, torn)?;
@@ -60,16 +69,21 @@ impl<F: Files> Inspected<F> {
         {
             write_again(&files, last)?;
         }
-        while let Some(last) = segments.last().copied()
-            && last > end
-        {
+        let kept = ahead.last().map_or(end, |last| last.segment);
+        while let Some(last) = segments.pop_if(|last| *last > kept) {
             segment::remove(&files, &directory, last)?;
-            segments.pop();
+        }
+        while let Some(last) = segments.pop_if(|last| *last > end) {
+            segment::remove_companions(&files, &directory, last)?;
         }
         settle_segments(&files, &directory, &mut segments, &state)?;
         let base = *segments.last().expect("a segment is left to write to");
         let active = files.open(&segment::path(&directory, base), Open::Write)?;
-        let active_size = active.length()?;
+        let ahead_from = ahead.first().filter(|first| first.segment == base);
+        let active_size = match ahead_from {
+            Some(first) => first.position,
+            None => active.length()?,
+        };
         let mut known = EpochStarts::read(&files, &directory, end)?;
         known.merge(&state.epoch_starts);
         let log = MetadataLog {
@@ -85,6 +99,7 @@ impl<F: Files> Inspected<F> {
             active_size,
             reserved_to: 0,
             end,
+            ahead: Ahead::found(ahead, base),
             last_append: state.last_append,
             snapshots: read.snapshots,
             bytes_since_snapshot: state.replayed_bytes,
@@ -113,9 +128,11 @@ impl<F: Files> MetadataLog<F> {
         }
     }
 
-    /// Adds committed batches, unsynced, all or none. Returns the data records in them. On a full disk nothing has changed.
+    /// Adds the committed batches of the entry at `index`, unsynced, all or none. Returns the data records in them. On a
+    /// full disk nothing has changed.
     pub(crate) fn append_committed(
         &mut self,
+        index: u64,
         batches: &[Placed],
         epoch: LeaderEpoch,
     ) -> Result<Vec<MetadataRecord>, ApplyError> {
@@ -131,7 +148,12 @@ impl<F: Files> MetadataLog<F> {
             }
             bytes.extend_from_slice(&batch.bytes);
         }
-        self.write(&bytes)?;
+        let is_there = self
+            .take_ahead(index)
+            .map_err(|error| self.fail_by(error))?;
+        if !is_there {
+            self.write(&bytes)?;
+        }
         self.epoch_starts.note(epoch, self.end);
         self.epoch = epoch;
         for record in &control {
@@ -179,6 +201,7 @@ impl<F: Files> MetadataLog<F> {
     /// Begins the log again after the snapshot `id`, which Raft has taken over. Returns the metadata in it.
     pub(crate) fn begin_after(&mut self, id: SnapshotId) -> Result<MetadataImage, CheckpointError> {
         let restored = checkpoint::restore(&self.files, &self.directory.join(id.file_name()))?;
+        self.drop_ahead()?;
         for base in std::mem::take(&mut self.segments) {
             segment::remove(&self.files, &self.directory, base)?;
         }
@@ -205,7 +228,9 @@ impl<F: Files> MetadataLog<F> {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{NOW, formatted, log_directory, small, voter};
-    use super::super::{Fetched, FollowerEnd, Inspected, Location, MetadataLog, OpenError, Opened};
+    use super::super::{
+        Fetched, FollowerEnd, Inspected, Location, MetadataLog, OpenError, Opened, Until,
+    };
     use crate::checkpoint::SnapshotId;
     use crate::raft::fixture;
     use crate::raft::payload::Payload;
@@ -219,12 +244,16 @@ mod tests {
             directory: &directory,
             cluster_id: "cluster",
         };
-        MetadataLog::read(files, location, voter(), Some(end))
+        let until = Until {
+            end,
+            goes_on: false,
+        };
+        MetadataLog::read(files, location, voter(), Some(until))
     }
 
     fn open(files: Simulated, end: Offset) -> Opened<Simulated> {
         let inspected = read(files, end).unwrap();
-        inspected.open_committed(small()).unwrap()
+        inspected.open_committed(small(), &[]).unwrap()
     }
 
     fn append(opened: &mut Opened<Simulated>, epoch: i32, name: &str) {
@@ -233,7 +262,7 @@ mod tests {
         let placed = Payload::parse(&payload)
             .unwrap()
             .place(opened.log.end_offset(), epoch);
-        let records = opened.log.append_committed(&placed, epoch).unwrap();
+        let records = opened.log.append_committed(0, &placed, epoch).unwrap();
         opened.loader.load(&records);
     }
 

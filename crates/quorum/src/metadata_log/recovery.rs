@@ -9,6 +9,7 @@
 //! The checkpoint that formatting makes (offset 0, epoch 0) is no snapshot. Kafka 4.4 and later put the cluster's first
 //! records there, which count only after the first leader has written them to the log.
 
+use super::ahead::Ahead;
 use super::refusals::{OpenError, check_version};
 use super::replay::{Snapshots, State, Stretch, Torn, replay, restore};
 use super::{MetadataLog, Opened, Settings};
@@ -37,6 +38,14 @@ pub struct Location<'a> {
     /// The directory `__cluster_metadata-0`; `lead` makes it if it does not exist.
     pub directory: &'a Path,
     pub cluster_id: &'a str,
+}
+
+/// Where a reader stops.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Until {
+    pub(crate) end: Offset,
+    /// Whether batches that stay follow in the log. Else what is before a snapshot at the end may be torn.
+    pub(crate) goes_on: bool,
 }
 
 /// A metadata log that was read but not changed.
@@ -76,8 +85,10 @@ impl<F: Files> MetadataLog<F> {
             cluster_id,
         }: Location<'_>,
         voter: Voter,
-        until: Option<Offset>,
+        until: Option<Until>,
     ) -> Result<Inspected<F>, OpenError> {
+        let goes_on = until.is_some_and(|until| until.goes_on);
+        let until = until.map(|until| until.end);
         let Found {
             snapshots,
             segments,
@@ -85,7 +96,8 @@ impl<F: Files> MetadataLog<F> {
         } = find(&files, directory)?;
         let (mut state, restored, snapshots) =
             restore(&files, directory, &snapshots, &segments, until)?;
-        if restored.is_some() && until == Some(state.next) && until != Some(Offset(0)) {
+        let is_snapshot = restored.is_some() && until == Some(state.next);
+        if is_snapshot && until != Some(Offset(0)) && !goes_on {
             skip_to_snapshot(directory, &segments, &mut state);
         } else {
             replay(&files, directory, &segments, &mut state)?;
@@ -126,6 +138,12 @@ impl<F: Files> Inspected<F> {
 
     pub(crate) const fn files(&self) -> &F {
         &self.files
+    }
+
+    /// The newest snapshot that is not the checkpoint of formatting, and its size in bytes.
+    pub(crate) fn newest_snapshot(&self) -> Option<(SnapshotId, u64)> {
+        let id = self.restored.filter(|id| *id != SnapshotId::BOOTSTRAP)?;
+        Some((id, self.snapshots.get(&id).copied().unwrap_or_default()))
     }
 
     pub(crate) const fn loader(&self) -> &Loader {
@@ -229,6 +247,7 @@ impl<F: Files> Inspected<F> {
             active_size,
             reserved_to: 0,
             end: state.next,
+            ahead: Ahead::default(),
             last_append: state.last_append,
             snapshots: self.snapshots,
             bytes_since_snapshot: state.replayed_bytes,

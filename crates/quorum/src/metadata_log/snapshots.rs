@@ -75,7 +75,8 @@ impl<F: Files> MetadataLog<F> {
 
     /// Begins a snapshot of the image of `loader`, which must have replayed the whole log.
     ///
-    /// `None` while a metadata transaction is open or the disk is full, and if there is a snapshot of this end already.
+    /// `None` while a metadata transaction is open, the disk is full, or segments follow that are not known to be committed;
+    /// and if there is a snapshot of this end already.
     pub fn begin_snapshot(
         &mut self,
         loader: &Loader,
@@ -85,6 +86,9 @@ impl<F: Files> MetadataLog<F> {
             end_offset: self.end,
             epoch: self.epoch,
         };
+        if self.ahead.later_segments().next().is_some() {
+            return Ok(None);
+        }
         if loader.in_transaction() || self.snapshots.contains_key(&id) || self.failed.is_some() {
             return Ok(None);
         }

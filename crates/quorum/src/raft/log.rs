@@ -76,6 +76,28 @@ pub(super) struct Head {
     pub(super) hard_state: HardState,
     pub(super) applied: Applied,
     pub(super) snapshot: Option<SnapshotState>,
+    /// The newest epoch that was known when a log of Apache Kafka was taken over; 0 if the log began with Ottla. See
+    /// `node/origin.rs`.
+    pub(super) origin: u64,
+}
+
+/// Makes the file of a node that knows `head` and has `entries`, in place of one that is there. Returns its size.
+pub(super) fn write_file<F: Files>(
+    files: &F,
+    directory: &Path,
+    head: &Head,
+    entries: &[Entry],
+) -> Result<u64, FileError> {
+    let mut frame = Frame::at(0);
+    frame.start(head.before, head.snapshot.as_ref());
+    frame.origin(head.origin);
+    frame.state(&head.hard_state, Some(&head.applied));
+    for entry in entries {
+        frame.entry(entry);
+    }
+    let bytes = frame.finish();
+    files::replace_durably(files, &directory.join(FILE), &bytes)?;
+    Ok(bytes.len() as u64)
 }
 
 /// Where an entry is in the file.
@@ -108,6 +130,8 @@ pub(super) struct RaftLog<F: Files> {
     /// The last entries of the log.
     cached: VecDeque<Entry>,
     cached_bytes: usize,
+    /// The commit index in the file, which may not be synced.
+    written_commit: u64,
     failed: bool,
     /// The first failed read. The library is told that the entries are not available.
     failed_read: RefCell<Option<FileError>>,
@@ -117,22 +141,19 @@ impl<F: Files> RaftLog<F> {
     /// Makes the file of a node that knows `head` and has no entries.
     pub(super) fn create(files: F, directory: &Path, head: &Head) -> Result<Self, FileError> {
         let path = directory.join(FILE);
-        let mut frame = Frame::at(0);
-        frame.start(head.before, head.snapshot.as_ref());
-        frame.state(&head.hard_state, Some(&head.applied));
-        let bytes = frame.finish();
-        files::replace_durably(&files, &path, &bytes)?;
+        let size = write_file(&files, directory, head, &[])?;
         let file = files.open(&path, Open::Write)?;
         Ok(Self {
             files,
             path,
             file,
-            size: bytes.len() as u64,
+            size,
             reserved_to: 0,
             head: head.clone(),
             slots: VecDeque::new(),
             cached: VecDeque::new(),
             cached_bytes: 0,
+            written_commit: head.hard_state.commit,
             failed: false,
             failed_read: RefCell::new(None),
         })
@@ -147,6 +168,12 @@ impl<F: Files> RaftLog<F> {
         self.failed_read.get_mut().take()
     }
 
+    /// The entries after the one at `index`, which is applied or later.
+    pub(super) fn after(&self, index: u64) -> Vec<Entry> {
+        let entries = self.cached.iter().filter(|entry| entry.index > index);
+        entries.cloned().collect()
+    }
+
     pub(super) fn last(&self) -> Position {
         let index = self.head.before.index + self.slots.len() as u64;
         let term = self
@@ -159,6 +186,26 @@ impl<F: Files> RaftLog<F> {
     /// Takes over a commit index without writing it: it is written with the next frame. After a crash Raft finds it again.
     pub(super) fn note_commit(&mut self, commit: u64) {
         self.head.hard_state.commit = commit;
+    }
+
+    /// Writes the commit index where the next frame will be, unsynced: a process that is killed knows it again.
+    pub(super) fn write_commit(&mut self) -> Result<(), FileError> {
+        let commit = self.head.hard_state.commit;
+        if commit <= self.written_commit || self.failed {
+            return Ok(());
+        }
+        let mut frame = Frame::at(self.size);
+        frame.state(&self.head.hard_state, None);
+        if let Err(error) = self
+            .file
+            .write_at(&[IoSlice::new(&frame.finish())], self.size)
+        {
+            let is_undone = error.is_full() && self.file.truncate(self.size).is_ok();
+            self.failed = !is_undone;
+            return if is_undone { Ok(()) } else { Err(error) };
+        }
+        self.written_commit = commit;
+        Ok(())
     }
 
     /// Appends entries and the state of the node durably. The first entry replaces what is at its index and after it.
@@ -194,6 +241,22 @@ impl<F: Files> RaftLog<F> {
         for (entry, slot) in entries.iter().zip(slots) {
             self.push(entry.clone(), slot);
         }
+        Ok(())
+    }
+
+    /// Whether no entry is of Ottla: at each index is what Apache Kafka had at the offset before it.
+    pub(super) fn is_as_taken_over(&self) -> bool {
+        self.last().term <= self.head.origin
+    }
+
+    /// Takes another origin durably. All entries must be as they were taken over.
+    pub(super) fn set_origin(&mut self, origin: u64) -> Result<(), FileError> {
+        assert!(self.is_as_taken_over(), "its indexes are its own");
+        let mut frame = Frame::at(self.size);
+        frame.state(&self.head.hard_state, None);
+        frame.origin(origin);
+        self.append(&frame.finish())?;
+        self.head.origin = origin;
         Ok(())
     }
 
@@ -242,6 +305,7 @@ impl<F: Files> RaftLog<F> {
         let entries = self.read(keep + 1, self.last().index + 1, u64::MAX)?;
         let mut frame = Frame::at(0);
         frame.start(before, Some(&snapshot));
+        frame.origin(self.head.origin);
         frame.state(&self.head.hard_state, Some(&self.head.applied));
         let slots: VecDeque<Slot> = entries.iter().map(|entry| frame.entry(entry)).collect();
         self.replace(&frame.finish())?;
@@ -274,9 +338,11 @@ impl<F: Files> RaftLog<F> {
                 voters: snapshot.voters.clone(),
             },
             snapshot: Some(snapshot),
+            origin: self.head.origin,
         };
         let mut frame = Frame::at(0);
         frame.start(head.before, head.snapshot.as_ref());
+        frame.origin(head.origin);
         frame.state(&head.hard_state, Some(&head.applied));
         self.replace(&frame.finish())?;
         self.head = head;

@@ -2,7 +2,7 @@
 //!
 //! | message | bytes |
 //! |---|---|
-//! | version, 1 | 1 |
+//! | version, 2 | 1 |
 //! | kind, see [`KINDS`] | 1 |
 //! | Raft ids of receiver and sender | 8 + 8 |
 //! | term | 4 |
@@ -11,6 +11,7 @@
 //! | 1 if it rejects, else 0; and the hint of a rejection | 1 + 8 |
 //! | length of the context, and the context | 1 + n |
 //! | number of entries, and the entries | 4 + n |
+//! | the origin of the sender's log, see `log.rs` | 4 |
 //! | only in kind 7: index and term, end offset, epoch and size of the snapshot, and its voters | 8 + 4 + 8 + 4 + 8 + n |
 //!
 //! A message comes from a peer, and is not trusted: nothing is allocated beyond its own bytes, and [`decode`] returns only
@@ -23,7 +24,7 @@ use raft::eraftpb::{Message, MessageType, Snapshot};
 use super::format::{self, ENTRY_OVERHEAD, Malformed};
 use crate::checkpoint::SnapshotId;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The most bytes of a context: the name of a transfer, or the number of a read.
 const MAX_CONTEXT: usize = 32;
 
@@ -81,8 +82,8 @@ impl SnapshotName {
     }
 }
 
-/// The bytes of a message of the library.
-pub(super) fn encode(message: &Message) -> Vec<u8> {
+/// The bytes of a message of the library, from a controller whose log has this origin.
+pub(super) fn encode(message: &Message, origin: u64) -> Vec<u8> {
     let kind = message.get_msg_type();
     let (number, _) = KINDS
         .iter()
@@ -108,6 +109,7 @@ pub(super) fn encode(message: &Message) -> Vec<u8> {
     for entry in &message.entries {
         format::put_entry(&mut to, entry);
     }
+    format::put_term(&mut to, origin);
     if kind == MessageType::MsgSnapshot {
         let metadata = message.get_snapshot().get_metadata();
         to.put_u64(metadata.index);
@@ -124,8 +126,8 @@ pub(super) fn sender(message: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*id))
 }
 
-/// Reads a message that a peer sent.
-pub(super) fn decode(bytes: Bytes) -> Result<Message, Malformed> {
+/// Reads a message that a peer sent, and the origin of its log.
+pub(super) fn decode(bytes: Bytes) -> Result<(Message, u64), Malformed> {
     let mut from = bytes;
     if from.try_get_u8()? != VERSION {
         return Err(Malformed::Unknown("version"));
@@ -152,12 +154,13 @@ pub(super) fn decode(bytes: Bytes) -> Result<Message, Malformed> {
     }
     message.context = from.split_to(context);
     take_entries(&mut from, &mut message)?;
+    let origin = format::take_term(&mut from)?;
     if *kind == MessageType::MsgSnapshot {
         message.set_snapshot(take_snapshot(&mut from)?);
     }
     format::end(&from)?;
     check(&message)?;
-    Ok(message)
+    Ok((message, origin))
 }
 
 fn take_entries(from: &mut Bytes, message: &mut Message) -> Result<(), Malformed> {

@@ -4,6 +4,7 @@
 //! and [`RaftNode::propose`], and then [`RaftNode::ready`], whose effects it performs. After an error the node is not used
 //! any more: the next start finds out what is on the disk.
 
+mod ahead;
 mod apply;
 mod elections;
 mod epochs;
@@ -14,11 +15,13 @@ mod inspect;
 mod lost_log;
 mod membership;
 mod open;
+mod origin;
 mod peers;
 mod progress;
 mod recover;
 mod snapshots;
 mod status;
+mod take_over;
 #[cfg(test)]
 mod tests;
 mod written;
@@ -54,7 +57,7 @@ use crate::batches::Place;
 use crate::checkpoint::{CheckpointError, SnapshotId};
 use crate::metadata_log::proposal;
 use crate::metadata_log::{ApplyError, MetadataLog, OpenError, ProposeError};
-use crate::voter::Voter;
+use crate::voter::{QuorumControl, Voter};
 
 /// Ticks between two heartbeats of a leader.
 const HEARTBEAT_TICKS: usize = 2;
@@ -81,6 +84,10 @@ pub struct RaftNode<F: Files> {
     applied: Applied,
     /// The epoch in `quorum-state`.
     noted_epoch: LeaderEpoch,
+    /// The Raft id of the leader or the vote in that epoch, in `quorum-state`; 0 for none.
+    noted_vote: u64,
+    /// Whether `quorum-state` has the leader of that epoch.
+    noted_leader: bool,
     bytes_since_checkpoint: usize,
     /// What a full disk has not taken.
     held: Option<Ready>,
@@ -115,6 +122,12 @@ pub struct RaftNode<F: Files> {
     debt: Debt,
     /// The ends of the log after the last entries, by their indexes.
     ends: VecDeque<(u64, Offset)>,
+    /// The voters that the log had when it was taken over from Apache Kafka.
+    taken_control: Option<QuorumControl>,
+    /// The origin of other controllers, which Raft's log must take.
+    new_origin: Option<u64>,
+    /// How many messages have come from controllers whose logs have another origin.
+    other_origins: BTreeMap<u64, u32>,
     events: Vec<QuorumNews>,
 }
 
@@ -240,11 +253,8 @@ pub enum NodeError {
     /// `kraft.version` says that the voters are in the log, and they are not.
     #[error("kraft.version is {0}, but no voters stand in the log or a snapshot")]
     NoVoters(i16),
-    /// The log has records, and Raft knows nothing of them.
-    #[error(
-        "{0} has a metadata log that was written by a quorum of one, or by Apache Kafka; taking it over into a quorum of several \
-         controllers is not served yet: start it alone, or choose an empty directory (key log.dirs)"
-    )]
+    /// Raft's log is out of date.
+    #[error("Apache Kafka has gone on with {0}: start it with `ottla serve`, which takes it over")]
     NotOfRaft(PathBuf),
 }
 
@@ -293,9 +303,12 @@ impl<F: Files> RaftNode<F> {
         if self.held.is_some() {
             return Ok(());
         }
-        let mut message = message::decode(bytes)?;
+        let (mut message, origin) = message::decode(bytes)?;
         if message.to != self.raw.raft.id {
             // It is for the disk that was here before, and stops when the leader has heard of this one.
+            return Ok(());
+        }
+        if self.peers.known(message.from).is_some() && !self.has_origin(origin, message.from) {
             return Ok(());
         }
         let believed = self.forget_lost_entries(&mut message);
@@ -375,6 +388,7 @@ impl<F: Files> RaftNode<F> {
         loop {
             self.apply_waiting()?;
             if self.held.is_none() {
+                self.take_origin()?;
                 self.elect_alone()?;
                 self.begin_epoch(now);
                 if !self.raw.has_ready() {
@@ -413,13 +427,14 @@ impl<F: Files> RaftNode<F> {
 
     fn persist(&mut self, ready: &Ready) -> Result<(), NodeError> {
         let state = ready.hs();
-        self.note_epoch(state)?;
+        self.note_epoch(&self.hard_state(state))?;
         if !ready.snapshot().is_empty() {
             self.install(ready.snapshot(), &self.hard_state(state))?;
         }
         if !ready.entries().is_empty() || (ready.must_sync() && ready.snapshot().is_empty()) {
             let state = self.hard_state(state);
             self.raw.mut_store().persist(&state, ready.entries())?;
+            self.write_ahead(ready.entries())?;
         } else if let Some(state) = state {
             self.raw.mut_store().note_commit(state.commit);
         }
@@ -440,6 +455,9 @@ impl<F: Files> RaftNode<F> {
         self.apply_waiting()?;
         if self.waiting.is_empty() {
             self.raw.advance_apply();
+        }
+        if !self.is_alone() {
+            self.raw.mut_store().write_commit()?;
         }
         self.send(messages, effects);
         if is_planted(Bug::CommitWithoutMajority) && self.raw.raft.state == StateRole::Leader {
@@ -471,7 +489,7 @@ impl<F: Files> RaftNode<F> {
 
     /// The voters, as the log has them.
     pub fn voters(&self) -> &[Voter] {
-        &self.log.control().voters
+        &self.control().voters
     }
 
     fn hard_state(&self, changed: Option<&HardState>) -> HardState {
@@ -515,7 +533,7 @@ impl<F: Files> RaftNode<F> {
             };
             effects.messages.push(Envelope {
                 to: to.clone(),
-                bytes: message::encode(&message).into(),
+                bytes: message::encode(&message, self.raw.store().head().origin).into(),
             });
         }
     }

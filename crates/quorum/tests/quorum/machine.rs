@@ -133,6 +133,22 @@ impl Machine {
         self.limit_space(None);
     }
 
+    /// Removes Raft's log: what is left is a directory of Apache Kafka, which has synced it.
+    pub fn forget_raft(&self) {
+        let directory = log_directory();
+        self.files
+            .remove(&directory.join("raft-log"))
+            .expect("it is there");
+        for entry in self.files.list(&directory).expect("it can be listed") {
+            let file = self.files.open(&directory.join(&entry.name), Open::Write);
+            file.and_then(|file| file.sync_data())
+                .expect("it can be synced");
+        }
+        self.files
+            .sync_directory(&directory)
+            .expect("it can be synced");
+    }
+
     /// The batches on its disk, by base offset.
     pub fn batches(&self) -> BTreeMap<Offset, Vec<u8>> {
         let mut found = BTreeMap::new();

@@ -3,6 +3,9 @@
 //! Everything that happens comes from the seed, in order of its time. A fault of the disk, the process or the network may
 //! come at any moment, also in the middle of a call.
 
+#[path = "kafka.rs"]
+mod kafka;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -128,20 +131,6 @@ impl World {
     pub fn begin_faults(&mut self) {
         (self.loss, self.has_faults) = (20, true);
         self.after(SECOND / 2, Happening::Fault);
-    }
-
-    /// Ends all faults and changes, and starts what is down.
-    pub fn heal(&mut self) {
-        self.is_settling = true;
-        (self.loss, self.has_faults) = (0, false);
-        self.cut.clear();
-        for index in 0..self.machines.len() {
-            self.machines[index].files.heal();
-            self.machines[index].limit_space(None);
-            if self.machines[index].node.is_none() {
-                self.after(1_000, Happening::Start(index));
-            }
-        }
     }
 
     pub fn run_for(&mut self, micros: u64) {

@@ -14,6 +14,7 @@
 //! | 3, entry, see `format.rs` | 1 + n |
 //! | 4, applied: index and term of the entry, end offset of the Kafka log, voters | 1 + 8 + 4 + 8 + n |
 //! | 5, snapshot: index and term, its end offset, epoch and size, voters | 1 + 8 + 4 + 8 + 4 + 8 + n |
+//! | 6, origin: the newest epoch that was known when a log of Apache Kafka was taken over (absent: 0) | 1 + 4 |
 
 use bytes::{Buf, BufMut, Bytes};
 use crc_fast::{CrcAlgorithm, Digest};
@@ -43,6 +44,7 @@ pub(super) enum Record {
     Entry(Entry, Slot),
     Applied(Applied),
     Snapshot(SnapshotState),
+    Origin(u64),
 }
 
 impl Frame {
@@ -62,6 +64,13 @@ impl Frame {
             put_position(&mut self.bytes, snapshot.at);
             self.bytes.put_slice(&snapshot.name.to_bytes());
             format::put_voters(&mut self.bytes, &snapshot.voters);
+        }
+    }
+
+    pub(super) fn origin(&mut self, origin: u64) {
+        if origin > 0 {
+            self.bytes.put_u8(6);
+            format::put_term(&mut self.bytes, origin);
         }
     }
 
@@ -160,6 +169,7 @@ pub(super) fn records(position: u64, body: Bytes) -> Result<Vec<Record>, Malform
                 voters: format::take_voters(&mut rest)?,
             }),
             5 => Record::Snapshot(take_snapshot(&mut rest)?),
+            6 => Record::Origin(format::take_term(&mut rest)?),
             _ => return Err(Malformed::Unknown("record")),
         };
         records.push(record);

@@ -74,6 +74,7 @@ impl<F: Files> RaftLog<F> {
                 slots: VecDeque::new(),
                 cached: VecDeque::new(),
                 cached_bytes: 0,
+                written_commit: 0,
                 failed: false,
                 failed_read: std::cell::RefCell::new(None),
             },
@@ -111,6 +112,13 @@ impl<F: Files> ReadLog<F> {
         })
     }
 
+    /// Those that are as Apache Kafka had them, committed or not.
+    pub(in crate::raft) fn taken_over(&self) -> impl Iterator<Item = &Entry> {
+        let origin = self.head().origin;
+        self.after_applied()
+            .filter(move |entry| entry.term <= origin)
+    }
+
     /// The entries after the applied one.
     pub(in crate::raft) fn after_applied(&self) -> impl Iterator<Item = &Entry> {
         let applied = self.head().applied.at.index;
@@ -124,11 +132,11 @@ impl<F: Files> ReadLog<F> {
         state.commit = state.commit.max(index);
     }
 
-    /// Raises the term to that of `quorum-state`, which is written first.
-    pub(in crate::raft) fn raise_term(&mut self, term: u64) {
+    /// Raises the term, and the vote in it, to those of `quorum-state`, which is written first.
+    pub(in crate::raft) fn raise_term(&mut self, (term, vote): (u64, u64)) {
         let state = &mut self.log.head.hard_state;
         if state.term < term {
-            (state.term, state.vote) = (term, 0);
+            (state.term, state.vote) = (term, vote);
         }
     }
 
@@ -191,6 +199,7 @@ impl<F: Files> ReadLog<F> {
                 log.head.applied.at = before;
             }
             Record::State(state) => log.head.hard_state = state,
+            Record::Origin(origin) => log.head.origin = origin,
             Record::Snapshot(snapshot) => log.head.snapshot = Some(snapshot),
             Record::Applied(applied) => {
                 let is_there = log.term_at(applied.at.index) == Some(applied.at.term)

@@ -70,8 +70,8 @@ proptest! {
         let [index, commit, hint, term] = numbers;
         let possible = [index / 2, commit, hint, 1 + term % 1_000_000];
         let message = message(KINDS[kind].1, possible, entries);
-        let bytes = encode(&message);
-        prop_assert_eq!(decode(bytes.into()), Ok(message));
+        let bytes = encode(&message, 7);
+        prop_assert_eq!(decode(bytes.into()), Ok((message, 7)));
     }
 
     #[test]
@@ -80,7 +80,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut random = Random::new(seed);
-        let mut bytes = encode(&message(KINDS[kind].1, [5, 4, 3, 2], 3));
+        let mut bytes = encode(&message(KINDS[kind].1, [5, 4, 3, 2], 3), 7);
         for _ in 0..=random.below(3) {
             let at = random.index(bytes.len());
             match random.below(4) {
@@ -91,8 +91,8 @@ proptest! {
             bytes.push(0);
         }
         bytes.pop();
-        if let Ok(message) = decode(bytes.clone().into()) {
-            prop_assert_eq!(encode(&message), bytes, "there is one encoding of each message");
+        if let Ok((message, origin)) = decode(bytes.clone().into()) {
+            prop_assert_eq!(encode(&message, origin), bytes, "there is one encoding of each message");
         }
     }
 }
@@ -100,7 +100,7 @@ proptest! {
 #[test]
 fn a_message_cut_short_or_made_longer_is_refused() {
     for (_, kind) in KINDS {
-        let bytes = encode(&message(kind, [5, 4, 3, 2], 3));
+        let bytes = encode(&message(kind, [5, 4, 3, 2], 3), 7);
         for length in 0..bytes.len() {
             assert!(
                 decode(bytes[..length].to_vec().into()).is_err(),
@@ -114,9 +114,9 @@ fn a_message_cut_short_or_made_longer_is_refused() {
 
 #[test]
 fn a_huge_count_is_refused_before_anything_is_allocated() {
-    let mut bytes = encode(&message(MessageType::MsgAppend, [5, 4, 3, 2], 0));
-    let count = bytes.len() - 4;
-    bytes[count..].copy_from_slice(&u32::MAX.to_be_bytes());
+    let mut bytes = encode(&message(MessageType::MsgAppend, [5, 4, 3, 2], 0), 7);
+    let count = bytes.len() - 8;
+    bytes[count..count + 4].copy_from_slice(&u32::MAX.to_be_bytes());
     assert_eq!(decode(bytes.into()), Err(Malformed::Short));
 }
 
@@ -125,7 +125,7 @@ fn what_no_controller_sends_is_refused() {
     let refused = |change: fn(&mut Message)| {
         let mut message = message(MessageType::MsgAppend, [5, 4, 3, 2], 3);
         change(&mut message);
-        assert!(decode(encode(&message).into()).is_err(), "{message:?}");
+        assert!(decode(encode(&message, 7).into()).is_err(), "{message:?}");
     };
     refused(|message| message.term = 0);
     refused(|message| message.from = message.to);
@@ -151,7 +151,7 @@ fn a_snapshot_of_no_term_or_a_later_one_is_refused() {
     for term in [0, 3] {
         let mut message = message(MessageType::MsgSnapshot, [5, 4, 3, 2], 0);
         message.mut_snapshot().mut_metadata().term = term;
-        let decoded = decode(encode(&message).into());
+        let decoded = decode(encode(&message, 0).into());
         assert_eq!(decoded, Err(Malformed::Impossible("snapshot")));
     }
 }

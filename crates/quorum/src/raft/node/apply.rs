@@ -1,7 +1,6 @@
 //! Applies committed entries to the Kafka log, and checkpoints how far it is.
 
 use ottla_log::files::Files;
-use ottla_protocol::ids::LeaderEpoch;
 use raft::eraftpb::Entry;
 
 use super::{NodeError, QuorumNews, RaftNode, epoch_of};
@@ -33,6 +32,7 @@ impl<F: Files> RaftNode<F> {
                 term: entry.term,
             };
             self.note_end();
+            self.log.note_applied(entry.index);
             self.raw.advance_apply_to(entry.index);
         }
         if self.held.is_none() {
@@ -50,7 +50,7 @@ impl<F: Files> RaftNode<F> {
     fn apply_entry(&mut self, entry: &Entry) -> Result<(), NodeError> {
         let payload = format::payload(entry)?;
         if let Some(payload) = &payload {
-            self.append(payload, epoch_of(entry.term))?;
+            self.append(payload, entry)?;
         }
         if let Some(change) = format::change(entry)? {
             self.applied.voters = self.raw.apply_conf_change(&change)?;
@@ -62,10 +62,11 @@ impl<F: Files> RaftNode<F> {
         Ok(())
     }
 
-    fn append(&mut self, payload: &Payload, epoch: LeaderEpoch) -> Result<(), NodeError> {
+    fn append(&mut self, payload: &Payload, entry: &Entry) -> Result<(), NodeError> {
+        let epoch = epoch_of(entry.term);
         let base = self.applied.log_end;
         let placed = payload.place(base, epoch);
-        let records = self.log.append_committed(&placed, epoch)?;
+        let records = self.log.append_committed(entry.index, &placed, epoch)?;
         self.applied.log_end = base.plus(payload.records());
         self.events.push(QuorumNews::Committed {
             epoch,

@@ -3,8 +3,8 @@
 use ottla_log::files::Files;
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use ottla_protocol::time::Timestamp;
-use raft::StateRole;
 use raft::eraftpb::HardState;
+use raft::{INVALID_ID, StateRole};
 
 use super::{Leadership, NodeError, RaftNode, epoch_of};
 use crate::batches::{self, Place};
@@ -22,26 +22,38 @@ impl<F: Files> RaftNode<F> {
         Ok(())
     }
 
-    /// Writes a new epoch to `quorum-state`, before Raft's log has it.
-    pub(super) fn note_epoch(&mut self, state: Option<&HardState>) -> Result<(), NodeError> {
-        let Some(state) = state.filter(|state| epoch_of(state.term) > self.noted_epoch) else {
-            return Ok(());
-        };
+    /// Writes a new epoch, and the vote or the leader in it, to `quorum-state`, before Raft's log has it or a batch of it.
+    /// Apache Kafka must not vote again, and goes on as a candidate where a node has voted for itself and knows no leader.
+    pub(super) fn note_epoch(&mut self, state: &HardState) -> Result<(), NodeError> {
+        let raft = &self.raw.raft;
         let epoch = epoch_of(state.term);
-        let leads = self.raw.raft.state == StateRole::Leader;
-        let voted = self.peers.voter(state.vote).filter(|_| !leads);
+        let voted_for_other = state.vote != INVALID_ID && state.vote != raft.id;
+        let has_leader = raft.leader_id != INVALID_ID && !voted_for_other;
+        let to = if has_leader {
+            raft.leader_id
+        } else {
+            state.vote
+        };
+        let is_noted =
+            self.noted_leader || to == INVALID_ID || (to == self.noted_vote && !has_leader);
+        if epoch < self.noted_epoch || (epoch == self.noted_epoch && is_noted) {
+            return Ok(());
+        }
+        let known = self.peers.known(to);
+        let leader = known.filter(|_| has_leader).map(|leader| leader.node_id);
+        let voted = known.filter(|_| !has_leader);
         let voters = self.peers.voters();
         let mut ids: Vec<NodeId> = voters.iter().map(|voter| voter.node_id).collect();
         ids.sort_unstable();
         self.log.note_election(&Election {
-            leader: leads.then_some(self.voter.node_id),
+            leader,
             epoch,
             voted: voted.map(|voter| (voter.node_id, voter.directory_id)),
-            kraft_version: self.log.control().kraft_version,
+            kraft_version: self.control().kraft_version,
             cluster_id: &self.cluster_id,
             voters: &ids,
         })?;
-        self.noted_epoch = epoch;
+        (self.noted_epoch, self.noted_vote, self.noted_leader) = (epoch, to, has_leader);
         Ok(())
     }
 
@@ -84,7 +96,7 @@ impl<F: Files> RaftNode<F> {
 
     /// The voters to write, if the log has none, or this one at another address.
     fn renewed_voters(&self) -> Option<QuorumControl> {
-        let mut control = self.log.control().clone();
+        let mut control = self.control().clone();
         let is_current = control.voters_in_log && control.voters.contains(&self.voter);
         if control.kraft_version < DYNAMIC_VOTERS || is_current {
             return None;

@@ -156,7 +156,7 @@ fn elect(node: &mut RaftNode<Simulated>, random: &mut Random, voters: &[Voter]) 
         granted.clear_snapshot();
         granted.term = u64::from(node.epoch().0.unsigned_abs()) + later;
         granted.reject = false;
-        let _ = node.on_message(encode(&granted).into());
+        let _ = node.on_message(encode(&granted, 0).into());
         node.ready(NOW).unwrap();
     }
 }
@@ -172,7 +172,7 @@ fn whatever_a_peer_sends_a_controller_goes_on() {
             if random.one_in(10) {
                 elect(&mut node, &mut random, &voters);
             }
-            let bytes = encode(&message(&mut random, &voters, node.epoch()));
+            let bytes = encode(&message(&mut random, &voters, node.epoch()), 0);
             taken += u32::from(node.on_message(bytes.into()).is_ok());
             if let Some(epoch) = node.led_epoch() {
                 led += 1;

@@ -11,14 +11,15 @@ use ottla_protocol::messages::metadata::MetadataRecord;
 use ottla_protocol::records::BatchView;
 use raft::eraftpb::Entry;
 
-use super::open::names;
+use super::open::{names, term_of};
 use super::peers::raft_id;
 use super::written::Written;
 use super::{Member, NodeError, epoch_of};
 use crate::batches::{self, Content};
 use crate::metadata_log::{
-    ApplyError, Inspected, Location, MetadataLog, check_version, newest_epoch,
+    ApplyError, Inspected, Location, MetadataLog, OpenError, Until, check_version, newest_epoch,
 };
+use crate::quorum_state::{self, Promise};
 use crate::raft::format;
 use crate::raft::log::{RaftLog, ReadLog};
 use crate::voter::{DYNAMIC_VOTERS, QuorumControl, Voter};
@@ -32,8 +33,10 @@ pub struct InspectedNode<F: Files> {
     pub(super) raft: Option<ReadLog<F>>,
     /// What of Raft's entries after the checkpoint is in the Kafka log already.
     pub(super) written: Written,
+    /// What `quorum-state` says.
+    pub(super) promise: Promise,
     image: MetadataImage,
-    control: QuorumControl,
+    pub(super) control: QuorumControl,
 }
 
 impl<F: Files> InspectedNode<F> {
@@ -44,14 +47,18 @@ impl<F: Files> InspectedNode<F> {
             ..voter.clone()
         };
         let ids = [raft_id(&voter), raft_id(&without_directory)];
+        let promise = quorum_state::read(&files, location.directory).map_err(OpenError::from)?;
         let read = RaftLog::read_file(files.clone(), location.directory)?;
         let newest = newest_epoch(&files, location.directory)?;
         let raft = read.filter(|read| newest <= epoch_of(read.head().hard_state.term));
         let written = match &raft {
-            Some(read) => Written::find(&files, location.directory, read)?,
+            Some(read) => Written::find(&files, location.directory, read, &ids)?,
             None => Written::default(),
         };
-        let until = raft.is_some().then_some(written.log_end);
+        let until = raft.is_some().then_some(Until {
+            end: written.log_end,
+            goes_on: !written.ahead.is_empty(),
+        });
         let log = MetadataLog::read(files, location, voter, until)?;
         let mut loader = log.loader().clone();
         let mut control = log.control().clone();
@@ -59,11 +66,16 @@ impl<F: Files> InspectedNode<F> {
         for entry in pending.filter(|entry| entry.index > written.at.index) {
             replay(entry, &mut loader, &mut control)?;
         }
+        let newest = raft.iter().flat_map(ReadLog::taken_over);
+        for entry in newest.filter(|entry| entry.index > written.at.index) {
+            replay(entry, &mut Loader::default(), &mut control)?;
+        }
         check_version(loader.image()).map_err(|error| NodeError::Open(error.into()))?;
         Ok(Self {
             log,
             raft,
             written,
+            promise: promise.unwrap_or_default(),
             image: loader.image().clone(),
             control,
         })
@@ -92,6 +104,37 @@ impl<F: Files> InspectedNode<F> {
     /// See [`Inspected::image_over_first_records`].
     pub fn image_over_first_records(&self) -> Option<&MetadataImage> {
         self.log.image_over_first_records()
+    }
+
+    /// The term that this node has promised to keep, and the Raft id that it has voted for in it.
+    pub(super) fn promised(&self, voters: &[Voter]) -> (u64, u64) {
+        let to = self.promise.to.map(|to| {
+            let voter = voters.iter().find(|voter| voter.node_id == to);
+            let unknown = Voter {
+                node_id: to,
+                directory_id: Uuid::ZERO,
+                endpoints: Vec::new(),
+            };
+            raft_id(voter.unwrap_or(&unknown))
+        });
+        (term_of(self.promise.epoch), to.unwrap_or(0))
+    }
+
+    /// Whether Raft's log begins as a copy of what the log of Apache Kafka has after its newest snapshot.
+    pub(super) fn is_to_be_taken_over(&self, voters: &[Voter]) -> bool {
+        self.raft.is_none() && voters.len() > 1 && self.log.end() > Offset(0)
+    }
+
+    /// Refuses other static voters than the log was written with.
+    fn check_static_voters(&self, voters: &[Voter]) -> Result<(), NodeError> {
+        let known = &self.promise.voters;
+        let is_known = |voter: &Voter| known.contains(&voter.node_id);
+        let is_same = voters.len() == known.len() && voters.iter().all(is_known);
+        if self.voters().is_some() || known.is_empty() || voters.len() < 2 || is_same {
+            return Ok(());
+        }
+        let voters = names(voters);
+        Err(NodeError::OtherVoters { voters })
     }
 
     /// Refuses a directory that is not that of `member`, or that its quorum cannot go on with. A controller that is no voter
@@ -130,22 +173,18 @@ impl<F: Files> InspectedNode<F> {
         Ok(())
     }
 
-    /// Without Raft's log: a voter of several must begin with an empty log, and must not have lost one. That its directory
-    /// was formatted for it says that it has promised nothing yet.
+    /// Without Raft's log, one begins with the Kafka log. A voter of several with an empty log must not have lost it: that
+    /// its directory was formatted for it says that it has promised nothing yet.
     fn check_begins(&self, member: &Member<'_>) -> Result<(), NodeError> {
-        let directory = || self.log.location().directory.to_path_buf();
-        let is_alone = member.is_voter() && member.voters.len() == 1;
         if self.log.end() > Offset(0) {
-            return is_alone
-                .then_some(())
-                .ok_or_else(|| NodeError::NotOfRaft(directory()));
+            return self.check_static_voters(member.voters);
         }
         let formatted = self.log.voters().unwrap_or_default();
         if member.is_voter() && !member.is_among(formatted) && !member.has_static_voters() {
             return Err(NodeError::Wiped {
                 node_id: member.voter.node_id,
                 directory_id: member.voter.directory_id,
-                directory: directory(),
+                directory: self.log.location().directory.to_path_buf(),
             });
         }
         Ok(())

@@ -134,7 +134,7 @@ impl<F: Files> RaftNode<F> {
         if self.led_epoch().is_none() {
             return Err(VotersRefused::NotLeader);
         }
-        let control = self.log.control();
+        let control = self.control();
         if control.kraft_version < DYNAMIC_VOTERS {
             return Err(VotersRefused::Static(control.kraft_version));
         }
@@ -208,9 +208,9 @@ impl<F: Files> RaftNode<F> {
 
     /// A controller has said who it is, and where it is reached.
     pub fn on_hello(&mut self, controller: Voter) {
-        let has_static_voters = self.log.control().kraft_version < DYNAMIC_VOTERS
+        let has_static_voters = self.control().kraft_version < DYNAMIC_VOTERS
             && !self.applied.voters.voters.is_empty()
-            && self.log.control().voters.is_empty();
+            && self.control().voters.is_empty();
         if !has_static_voters && !controller.is_same_voter(&self.voter) {
             self.peers.heard_of(controller);
         }
@@ -263,7 +263,7 @@ impl<F: Files> RaftNode<F> {
     /// The voters of the log count from now on. The first ones of a quorum are in no change of Raft's log: a controller that
     /// has joined takes them from the first record that names them.
     pub(super) fn follow_voters(&mut self) -> Result<(), NodeError> {
-        let control = self.log.control();
+        let control = self.control().clone();
         if control.kraft_version < DYNAMIC_VOTERS {
             return Ok(());
         }

@@ -65,30 +65,37 @@ impl<F: Files> RaftNode<F> {
 impl<F: Files> InspectedNode<F> {
     /// Opens the controller. Returns the metadata of what is applied.
     ///
-    /// Without a log of Raft, one begins where the Kafka log ends: all of that is committed. Its indexes go on from the
-    /// offset, so that a later voter whose log is empty gets a snapshot first.
+    /// Without a log of Raft, that of the only voter begins where the Kafka log ends: all of that is committed. Its indexes
+    /// go on from the offset, so that a later voter whose log is empty gets a snapshot first. A voter of several takes over
+    /// what may not be committed: see `take_over.rs`.
     pub fn open(
         mut self,
         member: Member<'_>,
         settings: Settings,
     ) -> Result<(RaftNode<F>, Loader), NodeError> {
         self.check(&member)?;
+        if self.is_to_be_taken_over(member.voters) {
+            let taken = self.take_over(member.voters)?;
+            return taken.open(member, settings);
+        }
+        let promised = self.promised(member.voters);
+        let has_leader = self.promise.has_leader;
         let (files, stored) = (self.log.files().clone(), self.log.stored_epoch);
         let directory = self.log.location().directory.to_path_buf();
         let cluster_id = self.log.location().cluster_id.to_owned();
         let (end, epoch) = (self.log.end(), self.log.epoch());
         self.log.voter = member.voter.clone();
-        let opened = self.log.open_committed(settings)?;
+        let opened = self.log.open_committed(settings, &self.written.ahead)?;
         let peers = Peers::of(member.voters);
         let raft_log = if let Some(mut read) = self.raft {
             for stretch in &self.written.unsynced {
                 write_again(&files, stretch)?;
             }
-            read.raise_term(term_of(stored));
+            read.raise_term(promised);
             read.raise_commit(self.written.at.index);
             read.open()?
         } else {
-            let head = head_after(end, (epoch, epoch.max(stored)), member.first_voters());
+            let head = head_after(end, epoch, promised, member.first_voters());
             RaftLog::create(files, &directory, &head)?
         };
         let mut applied = raft_log.head().applied.clone();
@@ -116,6 +123,8 @@ impl<F: Files> InspectedNode<F> {
             peers,
             applied,
             noted_epoch: stored,
+            noted_vote: promised.1,
+            noted_leader: has_leader,
             bytes_since_checkpoint: 0,
             held: None,
             waiting: VecDeque::new(),
@@ -133,9 +142,13 @@ impl<F: Files> InspectedNode<F> {
             pending_voters: None,
             leaving_ticks: 0,
             ends: VecDeque::new(),
+            taken_control: Some(self.control),
+            new_origin: None,
+            other_origins: BTreeMap::new(),
             events: Vec::new(),
         };
         node.change_voters(&self.written.changes)?;
+        node.write_ahead_after(self.written.last)?;
         Ok((node, opened.loader))
     }
 }
@@ -195,15 +208,22 @@ fn config(id: u64, applied: u64) -> Config {
     }
 }
 
-/// The start of a log that goes on after a Kafka log, which ends at `end` with a batch of epoch `last`. `known` is the
-/// newest epoch of which the node knows.
-fn head_after(end: Offset, (last, known): (LeaderEpoch, LeaderEpoch), voters: Vec<u64>) -> Head {
+/// The start of a log that goes on after a Kafka log, which ends at `end` with a batch of epoch `last`. `promised` are the
+/// term and the vote of this node.
+pub(super) fn head_after(
+    end: Offset,
+    last: LeaderEpoch,
+    promised: (u64, u64),
+    voters: Vec<u64>,
+) -> Head {
     let at = Position {
         index: end.0.unsigned_abs(),
         term: term_of(last),
     };
+    let (term, vote) = promised.max((at.term, 0));
     let hard_state = HardState {
-        term: term_of(known),
+        term,
+        vote,
         commit: at.index,
         ..HardState::default()
     };
@@ -220,10 +240,11 @@ fn head_after(end: Offset, (last, known): (LeaderEpoch, LeaderEpoch), voters: Ve
             voters,
         },
         snapshot: None,
+        origin: if at.index == 0 { 0 } else { term },
     }
 }
 
-fn term_of(epoch: LeaderEpoch) -> u64 {
+pub(super) fn term_of(epoch: LeaderEpoch) -> u64 {
     u64::from(epoch.0.unsigned_abs())
 }
 

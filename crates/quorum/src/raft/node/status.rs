@@ -22,7 +22,7 @@ impl<F: Files> RaftNode<F> {
 
     /// The voters: as the log has them, or as the configuration names them.
     pub fn all_voters(&self) -> Vec<Voter> {
-        let control = self.log.control();
+        let control = self.control();
         if control.kraft_version >= DYNAMIC_VOTERS {
             control.voters.clone()
         } else {
