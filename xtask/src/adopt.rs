@@ -5,6 +5,7 @@
 //! same data as the broker before it, and receives more data for the next. A Kafka that runs after
 //! Ottla must not log an error. The last line counts the checks.
 
+pub mod cluster;
 pub mod complaints;
 pub mod driver;
 mod journey;

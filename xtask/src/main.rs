@@ -48,6 +48,8 @@ struct Arguments {
 enum Command {
     /// Move data directories from Apache Kafka to Ottla and back.
     Adopt(adopt::Args),
+    /// Moves the directories of three nodes from Apache Kafka to Ottla, back, and to Ottla again.
+    AdoptCluster(adopt::cluster::Args),
     /// Measure Ottla beside Apache Kafka on this machine.
     Bench(bench::Args),
     /// Run the whole gate, as CI does.
@@ -115,6 +117,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Adopt(args) => print(&adopt::run(&args)?),
+        Command::AdoptCluster(args) => print(&adopt::cluster::run(&args)?),
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::CliTest(args) => print(&cli_test::run(&args)?),

@@ -103,7 +103,8 @@ impl Broker {
         &self.directory
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until it serves.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
         for _ in 0..600 {
             if port::serves(self.port) {
                 return Ok(());
