@@ -60,8 +60,9 @@ impl Replicas {
                 partition::FlusherThread::default(),
             )
         });
+        let node = Node::new(config.statics.clone(), directories.collect());
         Arc::new(Self {
-            node: Node::new(config.statics.clone(), directories.collect()),
+            node: node.lacking_directories(!storage.offline_log_dirs.is_empty()),
             clock,
             losses: Losses::new(config, clock),
             quotas: Arc::default(),

@@ -13,16 +13,18 @@ use ottla_broker::process::clock::Clock;
 use ottla_broker::replicas::partition::{Append, RequiredAcks};
 use ottla_broker::replicas::{Found, Partition};
 use ottla_broker::{Running, StartError};
+use ottla_controller::bootstrap;
 use ottla_controller::configs::Change;
 use ottla_controller::create_topics::NewTopic;
 use ottla_controller::delete_topics::TopicReference;
 use ottla_controller::request::{CreateTopics, DeleteTopics, IncrementalAlterConfigs};
-use ottla_log::files::Files;
 use ottla_log::files::disk::Disk;
+use ottla_log::files::{Files, Open};
 use ottla_log::{Batch, Origin};
-use ottla_metadata::{Changes, ConfigResource, MetadataImage, Topic};
+use ottla_metadata::{Changes, ConfigResource, MetadataImage, MetadataVersion, Topic};
 use ottla_protocol::ids::{NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
+use ottla_quorum::{Format, Voter};
 
 const NODE: NodeId = NodeId(1);
 
@@ -151,6 +153,74 @@ async fn a_replica_that_was_moved_while_the_broker_was_down_is_recorded_where_it
         is_located(topic) && partitions.all(|state| state.directory_of(NODE) != before)
     })
     .await;
+    running.shut_down().await;
+}
+
+/// A new node, in a cluster of a level that does not record in which directory a replica is.
+fn format_without_assignment(root: &Path, directories: &[&str]) {
+    let ids = (1..).map(|number| Uuid::from_parts(31, number));
+    let paths: Vec<PathBuf> = directories.iter().map(|name| root.join(name)).collect();
+    let directories: Vec<_> = paths.iter().map(PathBuf::as_path).zip(ids).collect();
+    let version = MetadataVersion(16);
+    let voter = Voter {
+        node_id: NODE,
+        directory_id: directories[0].1,
+        endpoints: Vec::new(),
+    };
+    let format = Format {
+        cluster_id: "cluster",
+        node_id: NODE,
+        directories: &directories,
+        metadata_directory: directories[0].0,
+        voters: &[voter],
+        bootstrap: &bootstrap::checkpoint(version)[..1],
+        version,
+        now: Clock::start().now().wall,
+    };
+    ottla_quorum::format(&Disk, &format).unwrap();
+}
+
+/// Takes a directory away as a disk that fails: there is a file in its place.
+fn take_away(root: &Path, name: &str) {
+    Disk.rename(&root.join(name), &root.join("away")).unwrap();
+    drop(Disk.open(&root.join(name), Open::Create).unwrap());
+}
+
+fn bring_back(root: &Path, name: &str) {
+    Disk.remove(&root.join(name)).unwrap();
+    Disk.rename(&root.join("away"), &root.join(name)).unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_is_not_made_anew_where_it_is_not_known_in_which_directory_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    format_without_assignment(root, &["a", "b"]);
+    let running = start(root, &["a", "b"]).await;
+    create(&running, "t", 2).await;
+    for partition in running.broker.replicas.all() {
+        append(&partition, 1000);
+    }
+    running.shut_down().await;
+    let in_a = found_in(&root.join("a"));
+
+    take_away(root, "b");
+    let running = start(root, &["a", "b"]).await;
+    assert_eq!(found_in(&root.join("a")), in_a, "nothing is made anew");
+    create(&running, "u", 1).await;
+    assert!(
+        root.join("a/u-0").exists(),
+        "what is new goes to the other disk"
+    );
+    running.shut_down().await;
+
+    bring_back(root, "b");
+    let running = start(root, &["a", "b"]).await;
+    for partition in running.broker.replicas.all() {
+        let end = partition.with_log(|log| log.log_end_offset());
+        assert!(&*partition.topic == "u" || end == Some(Offset(1)));
+    }
+    assert_eq!(running.broker.replicas.all().len(), 3);
     running.shut_down().await;
 }
 

@@ -263,7 +263,13 @@ impl<'a> PartitionChange<'a> {
             About::Returns(back) if back == replica => !broker.in_controlled_shutdown,
             _ => broker.is_active() || is_planted(Bug::FencedBrokerLeads),
         };
-        is_active && broker.is_online(self.partition)
+        let mut set = self.directories.iter().rev();
+        let set = set.find(|(of, _)| *of == replica);
+        let is_online = match set {
+            Some((_, directory)) => broker.has_online(*directory),
+            None => broker.is_online(self.partition),
+        };
+        is_active && is_online
     }
 
     /// Whether the leader epoch rises although the leader stays: a replica that is removed must not be fetched for any

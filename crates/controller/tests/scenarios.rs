@@ -21,6 +21,7 @@ use ottla_controller::elections::{self, Election};
 use ottla_controller::reassignments::{self, ReplicationFactor};
 use ottla_controller::{Decision, Settings, View, brokers, directories, producer_ids};
 use ottla_metadata::effective::StaticConfigs;
+use ottla_metadata::partition::LOST;
 use ottla_metadata::{
     BrokerRegistration, ConfigResource, FeatureRange, MetadataDelta, MetadataImage,
     MetadataVersion, Partition, ResourceKind, versions,
@@ -102,7 +103,10 @@ fn assignments(text: &str) -> Vec<(PartitionIndex, Vec<NodeId>)> {
 
 /// The log directory of this number.
 fn directory(number: &str) -> Uuid {
-    Uuid::from_parts(9, number.parse().unwrap())
+    match number {
+        "lost" => LOST,
+        number => Uuid::from_parts(9, number.parse().unwrap()),
+    }
 }
 
 fn nodes(text: &str) -> Vec<NodeId> {

@@ -11,7 +11,7 @@ pub const UNASSIGNED: Uuid = Uuid::from_parts(0, 1);
 /// Ids below this stand for a state and not for a directory: migrating (0), unassigned (1), lost (2).
 const RESERVED_DIRECTORIES: u64 = 100;
 /// `DirectoryId.LOST`.
-const LOST: Uuid = Uuid::from_parts(0, 2);
+pub const LOST: Uuid = Uuid::from_parts(0, 2);
 
 /// The `leader` of a record of a partition without one.
 pub const NO_LEADER: i32 = -1;
@@ -74,6 +74,13 @@ impl Partition {
         let place = self.replicas.iter().position(|replica| *replica == node)?;
         let directory = *self.directories.get(place)?;
         (!is_reserved_directory(directory) || directory == LOST).then_some(directory)
+    }
+
+    /// Whether the cluster takes the replica of `node` for one with every acknowledged record, or may do so in an election.
+    pub fn counts_on(&self, node: NodeId) -> bool {
+        self.isr.contains(&node)
+            || self.eligible_leaders.contains(&node)
+            || self.last_known_eligible_leaders.contains(&node)
     }
 
     /// This partition with the fields that a change record names.

@@ -92,8 +92,12 @@ impl BrokerRegistration {
     /// Whether its replica of `partition` is in an online directory, as far as is known.
     pub fn is_online(&self, partition: &Partition) -> bool {
         let directory = partition.directory_of(self.id);
-        self.directories.is_empty()
-            || directory.is_none_or(|directory| self.directories.contains(&directory))
+        directory.is_none_or(|directory| self.has_online(directory))
+    }
+
+    /// Whether one of its directories is online, as far as is known.
+    pub fn has_online(&self, directory: Uuid) -> bool {
+        self.directories.is_empty() || self.directories.contains(&directory)
     }
 
     /// Sets the fields that a change record names.

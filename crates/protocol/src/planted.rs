@@ -49,6 +49,8 @@ pub enum Bug {
     DivergingEndKept,
     /// A follower that diverges truncates its log to an offset below its high watermark.
     TruncatedBelowHighWatermark,
+    /// A log that may be in a log directory which is not there is made anew in another one.
+    MissingLogMadeAnew,
     /// A fenced broker is elected.
     FencedBrokerLeads,
     /// A replica stays an eligible leader although its broker did not end in an orderly way.

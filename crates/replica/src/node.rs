@@ -10,6 +10,7 @@
 //! - a failure affects one partition: the others continue.
 
 mod job;
+mod missing;
 mod removals;
 mod topics;
 
@@ -38,6 +39,8 @@ use crate::{Directory, Host, LiveBrokers, Partition, TopicSettings, Workers, che
 pub struct Node<F: Files, H: Host> {
     statics: StaticConfigs,
     directories: Vec<Arc<Directory<F, H>>>,
+    /// Whether some of its log directories are not there.
+    lacks_directories: bool,
     topics: RwLock<Topics<F, H>>,
     removals: Removals,
     brokers: Arc<LiveBrokers>,
@@ -49,10 +52,18 @@ impl<F: Files, H: Host> Node<F, H> {
         Self {
             statics,
             directories,
+            lacks_directories: false,
             topics: RwLock::default(),
             removals: Removals::default(),
             brokers: Arc::default(),
         }
+    }
+
+    /// Says whether some of its log directories cannot be used, and are not among the given ones.
+    #[must_use]
+    pub fn lacking_directories(mut self, lacks: bool) -> Self {
+        self.lacks_directories = lacks;
+        self
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Topics<F, H>> {
@@ -144,6 +155,7 @@ impl<F: Files, H: Host> Node<F, H> {
             existing.push(found.existing);
         }
         logs::keep_one_of_each(&mut existing)?;
+        self.withhold_missing(image, &existing);
         for directory in &self.directories {
             checkpoint::remove_clean_shutdown(directory.log.files(), directory.log.path())?;
         }

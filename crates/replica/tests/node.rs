@@ -14,7 +14,8 @@ use ottla_log::files::simulated::Simulated;
 use ottla_log::files::{Files as _, Operation};
 use ottla_log::{Batch, LogDirectory, Origin};
 use ottla_metadata::effective::StaticConfigs;
-use ottla_metadata::{Changes, ConfigResource, MetadataImage, Partition, Topic};
+use ottla_metadata::partition::LOST;
+use ottla_metadata::{Changes, ConfigResource, MetadataImage, MetadataVersion, Partition, Topic};
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, Uuid};
 use ottla_protocol::records::{BatchBuilder, BatchOptions, BatchView};
 use ottla_protocol::time::{MonotonicTime, Now, Timestamp};
@@ -199,6 +200,66 @@ fn no_empty_log_replaces_one_in_a_directory_that_is_missing() {
     make(&node, &image(&[directory_id(7), ANYWHERE]));
     assert_eq!(place(&node, 0), None);
     assert_eq!(names(&disk, "/one"), ["t-1"]);
+}
+
+/// Topic `t` in a cluster that records in which directory a replica is.
+fn recorded(directories: &[Uuid]) -> MetadataImage {
+    let mut image = image(directories);
+    let level = MetadataVersion::OF_NEW_CLUSTERS.0;
+    image.features.insert("metadata.version".to_owned(), level);
+    image
+}
+
+/// The next start without `/two`, which has one of two logs.
+fn start_without_two(metadata: &MetadataImage) -> (Simulated, Node) {
+    let disk = Simulated::new();
+    make(&node(&disk, &["/one", "/two"]), metadata);
+    assert_eq!(names(&disk, "/two"), ["t-1"]);
+    let node = node(&disk, &["/one"]).lacking_directories(true);
+    open_existing(&node, metadata);
+    make(&node, metadata);
+    (disk, node)
+}
+
+#[test]
+fn a_log_that_may_be_in_a_directory_that_failed_is_not_made_anew() {
+    for metadata in [image(&[ANYWHERE; 2]), recorded(&[ANYWHERE; 2])] {
+        let (disk, node) = start_without_two(&metadata);
+        assert_eq!(names(&disk, "/one"), ["t-0"]);
+        assert!(node.withholds((TOPIC, PartitionIndex(1))));
+        assert!(!node.withholds((TOPIC, PartitionIndex(0))));
+        // A change of it changes nothing, whether it is in sync or not, and what is new is made.
+        make(&node, &without_claim(metadata));
+        let mut changed = recorded(&[ANYWHERE; 3]);
+        make(&node, &changed);
+        assert_eq!(names(&disk, "/one"), ["t-0", "t-2"]);
+        changed = recorded(&[directory_id(1), LOST, directory_id(1)]);
+        make(&node, &changed);
+        assert_eq!(names(&disk, "/one"), ["t-0", "t-2"]);
+    }
+}
+
+/// The replica of `t-1` is not in sync any more: another broker leads.
+fn without_claim(mut image: MetadataImage) -> MetadataImage {
+    let mut topic = Topic::clone(&image.topics[&TOPIC]);
+    let state = topic.partitions.get_mut(&PartitionIndex(1)).unwrap();
+    state.replicas.push(NodeId(2));
+    state.directories.push(ANYWHERE);
+    state.isr = vec![NodeId(2)];
+    state.leader = Some(NodeId(2));
+    image.topics.insert(TOPIC, Arc::new(topic));
+    image
+}
+
+#[test]
+fn a_lost_replica_is_made_anew_when_all_directories_are_there_and_no_claim_is_left() {
+    let lost = recorded(&[directory_id(1), LOST]);
+    let disk = Simulated::new();
+    let whole = node(&disk, &["/one", "/two"]);
+    make(&whole, &lost);
+    assert_eq!(place(&whole, 1), None, "it would lead without its records");
+    make(&whole, &without_claim(lost));
+    assert_eq!(place(&whole, 1).as_deref(), Some("/two"));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Tells the controller in which log directory each replica of this broker is (KIP-858), as only the broker knows.
 //!
-//! It follows the metadata to report new replicas, and replicas that were moved while the broker was down.
+//! It follows the metadata to report new replicas, and replicas that were moved while the broker was down. A replica whose
+//! log may be in a directory that is not there is reported as lost, so that it leaves the ISR and leads nothing. It is
+//! reported again when its directory is back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,6 @@ use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::drivers::stopping::stopped;
-use crate::replicas::Found;
 
 /// Replicas in one request, which is Kafka's bound.
 const AT_ONCE: usize = 2_250;
@@ -30,7 +31,7 @@ pub async fn follow(
     let mut known = Arc::new(MetadataImage::default());
     loop {
         let image = Arc::clone(&images.borrow_and_update());
-        let located = news(&broker, &known, &image);
+        let located = broker.replicas.node().located(&known, &image);
         let is_told = tell(&broker, &image, &located).await;
         if is_told {
             known = image;
@@ -63,33 +64,4 @@ async fn tell(broker: &Arc<Broker>, image: &MetadataImage, located: &[Located]) 
         }
     }
     true
-}
-
-/// The replicas, of topics that have changed since `known`, whose directory differs from the one in `image`; none where the
-/// cluster's metadata version has no field for directories.
-fn news(broker: &Broker, known: &MetadataImage, image: &MetadataImage) -> Vec<Located> {
-    if !image.metadata_version().has_directory_assignment() {
-        return Vec::new();
-    }
-    let is_news = |id, topic| {
-        let before = known.topics.get(id);
-        before.is_none_or(|before| !Arc::ptr_eq(before, topic))
-    };
-    let node = broker.config.node_id;
-    let topics = image
-        .topics
-        .iter()
-        .filter(|(id, topic)| is_news(*id, *topic));
-    let partitions = topics.flat_map(|(id, topic)| {
-        let partitions = topic.partitions.iter();
-        partitions.map(|(index, state)| (*id, *index, state))
-    });
-    let located = partitions.filter_map(|(id, index, state)| {
-        let Found::Here(partition) = broker.replicas.by_id(id, index) else {
-            return None;
-        };
-        let directory = *partition.directory().id.get()?;
-        (state.directory_of(node) != Some(directory)).then_some(((id, index), directory))
-    });
-    located.collect()
 }

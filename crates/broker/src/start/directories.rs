@@ -240,14 +240,15 @@ pub(super) fn prepare(
 }
 
 /// Refuses a start that would create partitions again because their directory is missing, or that would format an empty
-/// directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as in Kafka.
+/// directory in the place of a missing one. Otherwise the partitions of a missing directory stay offline, as in Kafka. While
+/// a disk of `log.dirs` fails, so do those that are in no other directory.
 pub(super) fn check_complete(
     config: &BrokerConfig,
     image: &MetadataImage,
-    (states, ids): (&[Found], &[Identified]),
+    (usable, ids): (&Usable, &[Identified]),
 ) -> Result<(), DirectoryError> {
     let formatted = || {
-        let all = states.iter().zip(ids);
+        let all = usable.states.iter().zip(ids);
         all.filter(|((_, meta), _)| meta.is_some())
             .map(|(_, id)| id)
     };
@@ -277,7 +278,10 @@ pub(super) fn check_complete(
             }
         }
     }
-    let added = states.iter().find(|(_, meta)| meta.is_none());
+    let added = usable.states.iter().find(|(_, meta)| meta.is_none());
+    if !usable.offline.is_empty() {
+        offline += std::mem::take(&mut unknown);
+    }
     match added {
         _ if unknown > 0 => Err(DirectoryError::DirectoryMissing {
             missing,

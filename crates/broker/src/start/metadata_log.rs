@@ -145,11 +145,7 @@ fn accept(
         None
     } else {
         let found = find_log(config, joined, &cluster_id, &directories)?;
-        check_complete(
-            config,
-            found.inspected.image(),
-            (&usable.states, &directories),
-        )?;
+        check_complete(config, found.inspected.image(), (&usable, &directories))?;
         Some(found)
     };
     Ok(Accepted {

@@ -70,7 +70,8 @@ pub(super) async fn open(config: &BrokerConfig, clock: Clock) -> Result<Observed
     let (image, id) = (observer.image().0.clone(), cluster_id.clone());
     let accepted = blocking(move || {
         let states = (&accepted.usable.states[..], &accepted.directories[..]);
-        let checked = check_complete(&of_disk, &image, states).and_then(|()| {
+        let found = (&accepted.usable, &accepted.directories[..]);
+        let checked = check_complete(&of_disk, &image, found).and_then(|()| {
             prepare(
                 &of_disk,
                 New {

@@ -127,6 +127,11 @@ pub struct Opened<F: Files, H: Host> {
 }
 
 impl<F: Files, H: Host> Existing<F, H> {
+    /// Its partition.
+    pub fn id(&self) -> PartitionId {
+        self.of.id()
+    }
+
     /// Opens the log without syncing recovery's changes. Blocks on the disk.
     pub fn open(
         self,

@@ -112,8 +112,8 @@ impl<F: Files, H: Host> Node<F, H> {
             }
             let number = match topics.directory_of((*id, *index)) {
                 Some(directory) => self.number_of(directory),
-                // Its log is in a missing log directory: an empty one must not be created elsewhere.
-                None if self.lacks(state.directory_of(self.statics.node)) => continue,
+                None if topics.withheld.contains(&(*id, *index)) => continue,
+                None if self.is_elsewhere(state) => continue,
                 None => {
                     let number = chooser.choose(state);
                     topics.choose((*id, *index), &self.directories[number]);
@@ -131,13 +131,6 @@ impl<F: Files, H: Host> Node<F, H> {
         let mut directories = self.directories.iter();
         let place = directories.position(|known| Arc::ptr_eq(known, directory));
         place.expect("a partition is in a log directory of its node")
-    }
-
-    /// Whether `directory` is the id of a directory that this node does not have.
-    fn lacks(&self, directory: Option<Uuid>) -> bool {
-        let mut ids = self.directories.iter().map(|known| known.id.get());
-        let have_ids = ids.clone().all(|id| id.is_some());
-        have_ids && directory.is_some_and(|id| !ids.any(|known| known == Some(&id)))
     }
 
     /// Does a job; returns its failures. Blocks on the disk.

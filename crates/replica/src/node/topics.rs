@@ -1,6 +1,6 @@
 //! The topics of the cluster, and the partitions of this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_log::files::Files;
@@ -41,6 +41,8 @@ impl<F: Files, H: Host> Found<F, H> {
 pub(super) struct Topics<F: Files, H: Host> {
     by_id: BTreeMap<Uuid, Topic<F, H>>,
     ids: BTreeMap<Arc<str>, Uuid>,
+    /// Partitions that must not be created in this process, see [`Node::withholds`](super::Node::withholds).
+    pub(super) withheld: BTreeSet<PartitionId>,
 }
 
 /// A topic of the cluster.
@@ -59,6 +61,7 @@ impl<F: Files, H: Host> Default for Topics<F, H> {
         Self {
             by_id: BTreeMap::new(),
             ids: BTreeMap::new(),
+            withheld: BTreeSet::new(),
         }
     }
 }
@@ -132,6 +135,7 @@ impl<F: Files, H: Host> Topics<F, H> {
 
     /// Removes a topic; returns its partitions, which are still on disk.
     pub(super) fn forget(&mut self, id: Uuid) -> Vec<Arc<Partition<F, H>>> {
+        self.withheld.retain(|(topic, _)| *topic != id);
         let Some(topic) = self.by_id.remove(&id) else {
             return Vec::new();
         };
@@ -143,6 +147,7 @@ impl<F: Files, H: Host> Topics<F, H> {
 
     /// Removes a partition that this node shall not have any more; returns it if it is on disk.
     pub(super) fn remove(&mut self, (topic, index): PartitionId) -> Option<Arc<Partition<F, H>>> {
+        self.withheld.remove(&(topic, index));
         let topic = self.by_id.get_mut(&topic)?;
         topic.being_made.remove(&index);
         topic.here.remove(&index)
