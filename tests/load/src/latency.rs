@@ -33,10 +33,10 @@ const LEAD_IN: u64 = 500_000_000;
 /// Options of `ottla-load latency`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The broker, as `host:port`.
+    /// The broker, as `host:port`; several separated by commas.
     #[arg(long)]
     bootstrap: String,
-    /// An empty topic.
+    /// An empty topic, all of whose partitions have the same leader.
     #[arg(long)]
     topic: String,
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
@@ -205,8 +205,8 @@ pub async fn connect(args: &Args) -> Result<Arc<Cluster>> {
         client_id: "ottla-load".to_owned(),
         ..Options::default()
     };
-    let bootstrap = std::slice::from_ref(&args.bootstrap);
-    Ok(Arc::new(Cluster::connect(bootstrap, options).await?))
+    let bootstrap: Vec<String> = args.bootstrap.split(',').map(str::to_owned).collect();
+    Ok(Arc::new(Cluster::connect(&bootstrap, options).await?))
 }
 
 /// Releases the records at their due times, the first at `start`; returns how late the generator itself was.

@@ -10,6 +10,9 @@ use crate::measured::contender::program;
 /// Seconds of a latency load before it counts.
 pub const LATENCY_WARM_UP: u32 = 3;
 
+/// The rate at which no record is due while another is on its way.
+const ALONE: u32 = 100;
+
 /// Records of 1 KiB at a fixed rate, each sent when it is due, and a consumer that waits for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Latency {
@@ -34,14 +37,22 @@ impl Latency {
     pub fn alone(acks: &'static str) -> Self {
         Self {
             acks,
-            rate: 100,
+            rate: ALONE,
             partitions: 1,
+        }
+    }
+
+    /// The same with one partition: the generator sends to one leader.
+    pub fn on_one_partition(self) -> Self {
+        Self {
+            partitions: 1,
+            ..self
         }
     }
 
     /// Its name on the command line.
     pub fn name(&self) -> String {
-        let name = if self.partitions == 1 {
+        let name = if self.rate == ALONE {
             "end to end"
         } else {
             "latency"

@@ -105,6 +105,7 @@ impl Plan {
                 .latency
                 .into_iter()
                 .filter(|latency| latency.acks == "all")
+                .map(Latency::on_one_partition)
                 .collect(),
             frames: Vec::new(),
             has_cold_reads: false,
