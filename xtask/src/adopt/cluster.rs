@@ -328,7 +328,7 @@ fn stop(nodes: Vec<Broker>, kind: Kind) -> Result<()> {
     let stopped = std::thread::scope(|scope| {
         let stops = nodes.into_iter().map(|node| scope.spawn(|| node.stop()));
         let stops: Vec<_> = stops.collect();
-        let joined = stops.into_iter().map(|stop| stop.join());
+        let joined = stops.into_iter().map(std::thread::ScopedJoinHandle::join);
         joined.collect::<Vec<_>>()
     });
     for (number, stopped) in stopped.into_iter().enumerate() {

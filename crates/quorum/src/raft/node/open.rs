@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ottla_log::files::{FileError, Files};
 use ottla_metadata::Loader;
-use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset, Uuid};
+use ottla_protocol::ids::{LeaderEpoch, Offset, Uuid};
 use raft::eraftpb::{ConfChange, ConfState, HardState};
 use raft::{Config, RawNode};
 
@@ -107,16 +107,9 @@ impl<F: Files> InspectedNode<F> {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, raft_log, &logger)?;
         let epoch = epoch_of(raw.raft.term);
-        let no_leader: (Option<NodeId>, LeaderEpoch) = (None, epoch);
-        let has_nothing = raw.raft.raft_log.last_index() == 0;
-        let debt = if has_nothing && member.has_static_voters() && member.voters.len() > 1 {
-            Debt::Unknown
-        } else {
-            Debt::None
-        };
         let mut node = RaftNode {
+            debt: member.debt(raw.raft.raft_log.last_index() == 0),
             raw,
-            debt,
             log: opened.log,
             cluster_id,
             voter: member.voter,
@@ -131,7 +124,7 @@ impl<F: Files> InspectedNode<F> {
             proposed_bytes: 0,
             is_full: false,
             leadership: None,
-            leader: no_leader,
+            leader: (None, epoch),
             granted: BTreeSet::new(),
             timeout: (ELECTION_TICKS, None),
             until_candidacy: None,
@@ -167,6 +160,15 @@ impl<F: Files> RaftNode<F> {
 }
 
 impl Member<'_> {
+    /// Whether a voter with an empty log may have had another one.
+    fn debt(&self, is_empty: bool) -> Debt {
+        if is_empty && self.has_static_voters() && self.voters.len() > 1 {
+            Debt::Unknown
+        } else {
+            Debt::None
+        }
+    }
+
     pub(super) fn is_voter(&self) -> bool {
         self.is_among(self.voters)
     }
