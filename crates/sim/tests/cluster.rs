@@ -22,19 +22,19 @@ const CLUSTER: Kind = Kind {
         // The replicas.
         (Bug::AnswerBeforeSync, 0),
         (Bug::UnflushedFollowerCounts, 0),
-        (Bug::HighWatermarkBelowMinIsr, 3),
+        (Bug::HighWatermarkBelowMinIsr, 1),
         (Bug::StaleIsrKept, 0),
-        (Bug::DivergingEndKept, 1),
-        (Bug::TruncatedBelowHighWatermark, 1),
+        (Bug::DivergingEndKept, 0),
+        (Bug::TruncatedBelowHighWatermark, 0),
         (Bug::ProducersForgotten, 0),
         // The controller.
         (Bug::FencedBrokerLeads, 0),
         (Bug::EligibleAfterUncleanShutdown, 0),
         (Bug::LeaderEpochNotRaised, 0),
         // The quorum.
-        (Bug::RaftEntryNotSynced, 17),
-        (Bug::VoteNotPersisted, 25),
-        (Bug::CommitWithoutMajority, 1),
+        (Bug::RaftEntryNotSynced, 8),
+        (Bug::VoteNotPersisted, 14),
+        (Bug::CommitWithoutMajority, 5),
     ],
 };
 

@@ -41,13 +41,14 @@ impl Kind {
         }
     }
 
-    /// Prints the first seed that catches each planted bug.
+    /// Prints the first seed that catches each planted bug, and holds without it.
     pub fn search_planted(&self) {
         let to = number("OTTLA_SIM_TO").unwrap_or(400);
         for (bug, _) in self.planted {
             let is_caught = |seed: &u64| {
                 let message = self.failure(*bug, *seed);
-                message.is_some_and(|message| message.contains("check: "))
+                let is_caught = message.is_some_and(|message| message.contains("check: "));
+                is_caught && (self.run)(*seed, false).failure.is_none()
             };
             println!("{bug:?}: {:?}", (0..to).find(is_caught));
         }

@@ -2,6 +2,7 @@
 
 use ottla_log::files::Files;
 use ottla_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use ottla_protocol::planted::{Bug, is_planted};
 use ottla_protocol::time::Timestamp;
 use raft::eraftpb::HardState;
 use raft::{INVALID_ID, StateRole};
@@ -36,7 +37,8 @@ impl<F: Files> RaftNode<F> {
         };
         let is_noted =
             self.noted_leader || to == INVALID_ID || (to == self.noted_vote && !has_leader);
-        if epoch < self.noted_epoch || (epoch == self.noted_epoch && is_noted) {
+        let is_known = epoch < self.noted_epoch || (epoch == self.noted_epoch && is_noted);
+        if is_known || is_planted(Bug::VoteNotPersisted) {
             return Ok(());
         }
         let known = self.peers.known(to);
