@@ -122,7 +122,8 @@ fn interrupted(node: &Node, line: &str) {
         .spawn()
         .unwrap();
     node.until_told(&["partition", "moves"], "t-0");
-    kill_process(Pid::from_child(&process), Signal::INT).unwrap();
+    // A shell that runs in the background has its children ignore an interrupt.
+    kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
     assert!(!process.wait().unwrap().success());
     // Two configs of each broker, and two of the topic.
     let left = throttles(node, &[1, 2]);
