@@ -31,7 +31,7 @@ const KINDS: [MessageType; 10] = [
     MessageType::MsgTimeoutNow,
 ];
 
-fn voters() -> Vec<Voter> {
+pub(super) fn voters() -> Vec<Voter> {
     let other = |number: i32| Voter {
         node_id: NodeId(number),
         directory_id: Uuid::from_parts(5, 5 + u64::from(number.unsigned_abs())),
@@ -40,7 +40,7 @@ fn voters() -> Vec<Voter> {
     vec![voter(), other(2), other(3)]
 }
 
-fn started(voters: &[Voter]) -> RaftNode<Simulated> {
+pub(super) fn formatted(voters: &[Voter]) -> Simulated {
     let (files, data) = (Simulated::new(), Path::new("/data"));
     let format = Format {
         cluster_id: "cluster",
@@ -53,7 +53,11 @@ fn started(voters: &[Voter]) -> RaftNode<Simulated> {
         now: NOW,
     };
     directory::format(&files, &format).unwrap();
-    let directory = data.join(METADATA_DIRECTORY);
+    files
+}
+
+pub(super) fn started(files: Simulated, voters: &[Voter]) -> RaftNode<Simulated> {
+    let directory = Path::new("/data").join(METADATA_DIRECTORY);
     let location = Location {
         directory: &directory,
         cluster_id: "cluster",
@@ -167,7 +171,7 @@ fn whatever_a_peer_sends_a_controller_goes_on() {
     let (mut taken, mut led) = (0, 0);
     for seed in 0..300 {
         let mut random = Random::new(seed);
-        let mut node = started(&voters);
+        let mut node = started(formatted(&voters), &voters);
         for _ in 0..150 {
             if random.one_in(10) {
                 elect(&mut node, &mut random, &voters);

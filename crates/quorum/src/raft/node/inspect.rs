@@ -1,8 +1,9 @@
 //! Reads the directory of a controller, and decides whether Raft's log or the Kafka log says how it goes on. Writes nothing.
 //!
 //! `quorum-state` has an epoch before Raft's log has it as its term, and no batch or snapshot has a higher one. Apache Kafka
-//! begins above `quorum-state`. So a batch or a snapshot above Raft's term says that Kafka has gone on with the log: then
-//! Raft's log is out of date, and the Kafka log counts as it is.
+//! begins above the lowest `quorum-state` of a majority. So Kafka has gone on with the log if a batch or a snapshot is above
+//! Raft's term, or in it without an entry of Raft: this node was a candidate in the epoch in which Kafka elected another.
+//! Then Raft's log is out of date, and the Kafka log counts as it is.
 
 use ottla_log::files::Files;
 use ottla_metadata::{Loader, MetadataImage};
@@ -50,7 +51,11 @@ impl<F: Files> InspectedNode<F> {
         let promise = quorum_state::read(&files, location.directory).map_err(OpenError::from)?;
         let read = RaftLog::read_file(files.clone(), location.directory)?;
         let newest = newest_epoch(&files, location.directory)?;
-        let raft = read.filter(|read| newest <= epoch_of(read.head().hard_state.term));
+        let has_gone_on = |read: &ReadLog<F>| {
+            let term = epoch_of(read.head().hard_state.term);
+            newest > term || (newest == term && epoch_of(read.last().term) < term)
+        };
+        let raft = read.filter(|read| !has_gone_on(read));
         let written = match &raft {
             Some(read) => Written::find(&files, location.directory, read, &ids)?,
             None => Written::default(),
@@ -213,3 +218,6 @@ fn replay(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
