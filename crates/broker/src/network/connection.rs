@@ -77,6 +77,9 @@ pub enum Closed {
     /// The connection belongs to another controller, which has sent this first frame.
     #[error("it is one of a controller")]
     OfController(Bytes),
+    /// Another controller has dialled this one, which is not open yet. It dials again.
+    #[error("this controller is starting")]
+    Starting,
     /// Another controller has sent something else than messages.
     #[error(transparent)]
     Peer(#[from] BadPeerFrame),
@@ -89,6 +92,7 @@ impl Closed {
             Self::ByClient
             | Self::Idle
             | Self::Shutdown
+            | Self::Starting
             | Self::Socket(_)
             | Self::OfController(_) => None,
             Self::SlowRequest => Some(Fault::Slow),

@@ -12,6 +12,7 @@ use super::connection::Closed;
 use crate::broker::Broker;
 use crate::cluster::quorum_frames::{self, BadPeerFrame, Frame};
 use crate::cluster::quorum_inbox::QuorumInbox;
+use crate::config::Roles;
 use crate::drivers::stopping::stopped;
 
 /// Serves a connection whose first frame is `first`, and on which `rest` has arrived after it.
@@ -22,7 +23,10 @@ pub async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) -> Closed {
     let Some(inbox) = broker.quorum_inbox.get() else {
-        return BadPeerFrame::Unknown.into();
+        if broker.config.quorum.roles == Roles::Broker {
+            return BadPeerFrame::Unknown.into();
+        }
+        return Closed::Starting;
     };
     let hello = match Frame::read(first) {
         Ok(Frame::Hello(hello)) => hello,
