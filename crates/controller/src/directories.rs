@@ -50,37 +50,29 @@ pub fn decide(
     };
     let mut steps = Steps::new(view);
     let mut reply = Vec::with_capacity(located.len());
-    for located in located {
-        let outcome = steps.take(|view| locate(view, broker.0, *located));
-        let has_failed = !online.is_empty() && !online.contains(&located.1);
-        if outcome.is_ok() && has_failed {
-            steps.take(|view| leave(view, broker.0, located.0));
-        }
-        reply.push(outcome);
+    for (place, directory) in located {
+        let has_failed = !online.is_empty() && !online.contains(directory);
+        reply.push(steps.take(|view| locate(view, (broker.0, has_failed), (*place, *directory))));
     }
     steps.finish(Ok(reply))
 }
 
 fn locate(
     view: View<'_>,
-    broker: NodeId,
+    (broker, has_failed): (NodeId, bool),
     (place, directory): Located,
 ) -> Decision<Result<(), NotLocated>> {
     let change = match change(view, broker, place) {
-        Ok(change) => change,
+        Ok(change) => change.directory(broker, directory),
         Err(refusal) => return Decision::reply(Err(refusal)),
     };
+    let change = if has_failed {
+        change.unclean_if_allowed().about(About::Leaves(broker))
+    } else {
+        change
+    };
     let mut decision = Decision::reply(Ok(()));
-    decision.change(change.directory(broker, directory).build());
-    decision
-}
-
-fn leave(view: View<'_>, broker: NodeId, place: (Uuid, PartitionIndex)) -> Decision<()> {
-    let mut decision = Decision::reply(());
-    if let Ok(change) = change(view, broker, place) {
-        let change = change.unclean_if_allowed().about(About::Leaves(broker));
-        decision.change(change.build());
-    }
+    decision.change(change.build());
     decision
 }
 
