@@ -68,7 +68,7 @@ proptest! {
         entries in 0..5_u64,
     ) {
         let [index, commit, hint, term] = numbers;
-        let possible = [index / 2, commit, hint, 1 + term % 1_000_000];
+        let possible = [1 + index / 2, commit, hint, 2 + term % 1_000_000];
         let message = message(KINDS[kind].1, possible, entries);
         let bytes = encode(&message, 7);
         prop_assert_eq!(decode(bytes.into()), Ok((message, 7)));
