@@ -31,8 +31,8 @@ const MAX_CONTEXT: usize = 32;
 /// Where the Raft id of the sender begins: after version, kind and the receiver's id.
 const SENDER_AT: usize = 1 + 1 + 8;
 
-/// The kinds of messages, and their numbers.
-const KINDS: [(u8, MessageType); 10] = [
+/// The kinds of messages that controllers send each other, and their numbers.
+pub(super) const KINDS: [(u8, MessageType); 10] = [
     (1, MessageType::MsgAppend),
     (2, MessageType::MsgAppendResponse),
     (3, MessageType::MsgRequestVote),

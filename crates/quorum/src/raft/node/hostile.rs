@@ -14,22 +14,8 @@ use crate::directory::{self, Format, METADATA_DIRECTORY};
 use crate::metadata_log::Location;
 use crate::metadata_log::tests::{NOW, VERSION, small, topic, voter};
 use crate::raft::fixture;
-use crate::raft::message::{SnapshotName, encode};
+use crate::raft::message::{KINDS, SnapshotName, encode};
 use crate::voter::Voter;
-
-/// The kinds of messages that controllers send each other.
-const KINDS: [MessageType; 10] = [
-    MessageType::MsgAppend,
-    MessageType::MsgAppendResponse,
-    MessageType::MsgRequestVote,
-    MessageType::MsgRequestVoteResponse,
-    MessageType::MsgRequestPreVote,
-    MessageType::MsgRequestPreVoteResponse,
-    MessageType::MsgSnapshot,
-    MessageType::MsgHeartbeat,
-    MessageType::MsgHeartbeatResponse,
-    MessageType::MsgTimeoutNow,
-];
 
 pub(super) fn voters() -> Vec<Voter> {
     let other = |number: i32| Voter {
@@ -73,7 +59,7 @@ pub(super) fn started(files: Simulated, voters: &[Voter]) -> RaftNode<Simulated>
 
 /// A message with small numbers, so that many fit the state of the node nearly.
 fn message(random: &mut Random, voters: &[Voter], epoch: LeaderEpoch) -> Message {
-    let kind = KINDS[random.index(KINDS.len())];
+    let (_, kind) = KINDS[random.index(KINDS.len())];
     let known = u64::from(epoch.0.unsigned_abs()).max(1);
     let term = match random.below(8) {
         0 => known + 1,
