@@ -13,7 +13,7 @@ use ottla_protocol::records::BatchView;
 use raft::eraftpb::Entry;
 
 use super::open::{names, term_of};
-use super::peers::raft_id;
+use super::peers::{raft_id, raft_id_of};
 use super::written::Written;
 use super::{Member, NodeError, epoch_of};
 use crate::batches::{self, Content};
@@ -43,11 +43,7 @@ pub struct InspectedNode<F: Files> {
 impl<F: Files> InspectedNode<F> {
     pub(super) fn read(files: F, location: Location<'_>, voter: Voter) -> Result<Self, NodeError> {
         // Voters that the configuration names have no directory ids.
-        let without_directory = Voter {
-            directory_id: Uuid::ZERO,
-            ..voter.clone()
-        };
-        let ids = [raft_id(&voter), raft_id(&without_directory)];
+        let ids = [raft_id(&voter), raft_id_of(voter.node_id, Uuid::ZERO)];
         let promise = quorum_state::read(&files, location.directory).map_err(OpenError::from)?;
         let read = RaftLog::read_file(files.clone(), location.directory)?;
         let newest = newest_epoch(&files, location.directory)?;
@@ -115,12 +111,7 @@ impl<F: Files> InspectedNode<F> {
     pub(super) fn promised(&self, voters: &[Voter]) -> (u64, u64) {
         let to = self.promise.to.map(|to| {
             let voter = voters.iter().find(|voter| voter.node_id == to);
-            let unknown = Voter {
-                node_id: to,
-                directory_id: Uuid::ZERO,
-                endpoints: Vec::new(),
-            };
-            raft_id(voter.unwrap_or(&unknown))
+            voter.map_or_else(|| raft_id_of(to, Uuid::ZERO), raft_id)
         });
         (term_of(self.promise.epoch), to.unwrap_or(0))
     }

@@ -13,6 +13,7 @@ use ottla_protocol::time::Timestamp;
 use raft::eraftpb::{ConfChange, ConfChangeType, Message, MessageType};
 use raft::{INVALID_ID, StateRole};
 
+use super::peers::raft_id_of;
 use super::progress::Answers;
 use super::{Leadership, NodeError, RaftNode, raft_id};
 use crate::batches::{self, Place};
@@ -186,11 +187,7 @@ impl<F: Files> RaftNode<F> {
                 node_id,
                 directory_id,
             } => {
-                let id = raft_id(&Voter {
-                    node_id: *node_id,
-                    directory_id: *directory_id,
-                    endpoints: Vec::new(),
-                });
+                let id = raft_id_of(*node_id, *directory_id);
                 let change = conf_change(ConfChangeType::AddLearnerNode, id);
                 self.raw.propose_conf_change(payload, change)
             }

@@ -6,17 +6,27 @@
 use std::collections::BTreeMap;
 
 use crc_fast::{CrcAlgorithm, Digest};
-use ottla_protocol::ids::NodeId;
+use ottla_protocol::ids::{NodeId, Uuid};
 
 use crate::raft::message;
 use crate::voter::Voter;
 
-/// The Raft id of a voter: its node id in the upper 31 bits, a one, and the CRC-32C of its directory id. It is never 0.
+/// The Raft id of a voter.
 pub(in crate::raft) fn raft_id(voter: &Voter) -> u64 {
+    raft_id_of(voter.node_id, voter.directory_id)
+}
+
+/// The Raft id of a node with a directory: its node id in the upper 31 bits, a one, and the CRC-32C of its directory id.
+/// It is never 0.
+pub(super) fn raft_id_of(node: NodeId, directory: Uuid) -> u64 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    digest.update(voter.directory_id.to_string().as_bytes());
-    let node = u64::from(voter.node_id.0.unsigned_abs());
-    (node << 33) | (1 << 32) | digest.finalize()
+    digest.update(directory.to_string().as_bytes());
+    (u64::from(node.0.unsigned_abs()) << 33) | (1 << 32) | digest.finalize()
+}
+
+/// The node of a Raft id.
+pub(super) fn node_of(id: u64) -> NodeId {
+    NodeId(i32::try_from(id >> 33).unwrap_or(i32::MAX))
 }
 
 /// Whether a message between controllers names this one as its sender.

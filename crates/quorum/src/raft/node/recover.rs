@@ -12,6 +12,7 @@ use ottla_protocol::time::Timestamp;
 use raft::eraftpb::{ConfChangeType, ConfState};
 
 use super::membership::{conf_change, voters_batch};
+use super::peers::{node_of, raft_id_of};
 use super::{Member, NodeError, RaftNode, epoch_of, has_raft_log, raft_id};
 use crate::metadata_log::{Location, Settings};
 use crate::raft::log::{FILE, RaftLog};
@@ -77,14 +78,12 @@ impl<F: Files> RaftNode<F> {
             Some(voters) => voters.iter().map(raft_id).collect(),
             None => head.applied.voters.voters.clone(),
         };
+        let voters: Vec<NodeId> = ids.iter().map(|id| node_of(*id)).collect();
         if !ids.contains(&raft_id(&voter)) {
             return Err(NodeError::NoVoter {
                 node_id,
                 directory_id,
-                voters: format!(
-                    "{:?}",
-                    ids.iter().map(|id| node_of(*id)).collect::<Vec<_>>()
-                ),
+                voters: format!("{voters:?}"),
             });
         }
         let written = read.last_entry().and_then(|entry| {
@@ -94,7 +93,7 @@ impl<F: Files> RaftNode<F> {
         });
         Ok(Survivor {
             voter,
-            voters: ids.iter().map(|id| node_of(*id)).collect(),
+            voters,
             has_static_voters: known.is_none(),
             epoch: epoch_of(head.hard_state.term),
             end: inspected.written.log_end,
@@ -173,23 +172,12 @@ impl Survivor {
         let voters = &node.log.control().voters;
         let mut ids: Vec<u64> = voters.iter().map(raft_id).collect();
         if self.has_static_voters {
-            let of_static = |node_id: &NodeId| {
-                raft_id(&Voter {
-                    node_id: *node_id,
-                    directory_id: Uuid::ZERO,
-                    endpoints: Vec::new(),
-                })
-            };
-            ids = self.voters.iter().map(of_static).collect();
+            let of_static = self.voters.iter();
+            ids = of_static.map(|id| raft_id_of(*id, Uuid::ZERO)).collect();
         }
         ids.retain(|id| *id != node.raw.raft.id);
         ids
     }
-}
-
-/// The node of a Raft id.
-fn node_of(id: u64) -> NodeId {
-    NodeId(i32::try_from(id >> 33).unwrap_or(i32::MAX))
 }
 
 /// From here on this controller counts nobody but itself.
