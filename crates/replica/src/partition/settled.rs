@@ -95,28 +95,24 @@ impl<F: Files, H: Host> State<F, H> {
         }
         self.count_settled();
         self.settled.clear();
-        let ends = |seen: &Seen| seen.offsets.map(|offsets| offsets.log_end);
-        let of_consumers = |seen: Seen| Seen {
-            offsets: seen.offsets.map(|offsets| Offsets {
-                log_end: Offset(0),
-                ..offsets
-            }),
-            ..seen
+        let role = |seen: Seen| (seen.leader_epoch, seen.partition_epoch);
+        let end = |seen: Seen| seen.offsets.map(|offsets| offsets.log_end);
+        let of_consumers = |seen: Seen| {
+            let of = |offsets: Offsets| {
+                (
+                    offsets.log_start,
+                    offsets.last_stable,
+                    offsets.high_watermark,
+                )
+            };
+            (seen.offsets.map(of), role(seen))
         };
-        let of_followers = |seen: Seen| Seen {
-            offsets: seen.offsets.map(|offsets| Offsets {
-                log_start: offsets.log_start,
-                last_stable: Offset(0),
-                high_watermark: Offset(0),
-                log_end: Offset(0),
-            }),
-            ..seen
-        };
+        let of_followers = |seen: Seen| (seen.offsets.map(|offsets| offsets.log_start), role(seen));
         let mut woken = Woken::nobody();
         if of_consumers(now) != of_consumers(before) {
             woken = woken.and(self.take_readers());
         }
-        let is_appended = self.leader.is_some() && ends(&now) != ends(&before);
+        let is_appended = self.leader.is_some() && end(now) != end(before);
         if is_appended || of_followers(now) != of_followers(before) {
             woken = woken.and(self.take_followers());
         }
