@@ -21,6 +21,7 @@ pub mod metadata_follower;
 pub mod no_room;
 pub mod observe;
 pub mod observers;
+pub mod own_field;
 pub mod producer_ids;
 pub mod quorum_frames;
 pub mod quorum_inbox;

@@ -4,13 +4,11 @@
 //! The steps are those of Kafka 4.3.1. A controller of `ottla serve --join` also tells the active controller how many
 //! voters are enough, in a tagged field that Apache Kafka ignores: two that join at the same time do not make four of three.
 
-use bytes::Bytes;
 use ottla_protocol::ids::{NodeId, Uuid};
 use ottla_protocol::messages::field::RawTaggedField;
 use ottla_quorum::{DYNAMIC_VOTERS, QuorumStatus, Voter};
 
-/// Far above the tags that Kafka uses, which count up from 0.
-const TAG: u32 = 10_000;
+use super::own_field;
 
 /// What to ask the active controller for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,17 +36,13 @@ pub fn step(own: &Voter, status: &QuorumStatus, most: usize) -> Option<Step> {
 /// The field that says how many voters are enough; none if there is no limit.
 pub fn field(most: usize) -> Option<RawTaggedField> {
     let most = u32::try_from(most).ok()?;
-    Some(RawTaggedField {
-        tag: TAG,
-        data: Bytes::copy_from_slice(&most.to_be_bytes()),
-    })
+    Some(own_field::field(own_field::FIRST, &most.to_be_bytes()))
 }
 
 /// The limit among the unknown fields of a request.
 pub fn limit(fields: &[RawTaggedField]) -> Option<usize> {
-    let field = fields.iter().find(|field| field.tag == TAG)?;
-    let bytes = field.data.first_chunk::<4>()?;
-    usize::try_from(u32::from_be_bytes(*bytes)).ok()
+    let most = own_field::find(own_field::FIRST, fields)?;
+    usize::try_from(u32::from_be_bytes(most)).ok()
 }
 
 #[cfg(test)]

@@ -1,30 +1,25 @@
 //! Whether the clock of this node and the one of the active controller agree.
 //!
-//! The controller's wall clock is in its answers to heartbeats: a tagged field that only Ottla knows. A broker of Apache
-//! Kafka ignores it, and a controller of Apache Kafka does not send it.
+//! The controller's wall clock is in its answers to heartbeats: a tagged field that only Ottla knows. A controller of Apache
+//! Kafka does not send it.
 
-use bytes::Bytes;
 use ottla_protocol::messages::field::RawTaggedField;
 use ottla_protocol::time::Timestamp;
 
-/// Far above the tags that Kafka uses, as those in Fetch requests.
-const TAG: u32 = 10_000;
+use super::own_field;
+
 /// Clocks that differ by more than this many milliseconds do not agree.
 const TOLERANCE_MS: i64 = 5_000;
 
 /// The field of a controller whose clock shows `now`.
 pub fn field(now: Timestamp) -> RawTaggedField {
-    RawTaggedField {
-        tag: TAG,
-        data: Bytes::copy_from_slice(&now.0.to_be_bytes()),
-    }
+    own_field::field(own_field::FIRST, &now.0.to_be_bytes())
 }
 
 /// What the controller's clock showed, among the unknown fields of an answer.
 pub fn find(fields: &[RawTaggedField]) -> Option<Timestamp> {
-    let field = fields.iter().find(|field| field.tag == TAG)?;
-    let bytes = field.data.first_chunk::<8>()?;
-    Some(Timestamp(i64::from_be_bytes(*bytes)))
+    let clock = own_field::find(own_field::FIRST, fields)?;
+    Some(Timestamp(i64::from_be_bytes(clock)))
 }
 
 /// How far two clocks are at least apart, in milliseconds: the controller's showed `theirs` at some time while this node's

@@ -1,26 +1,18 @@
-//! How far a follower has flushed, in its Fetch requests: a tagged field of the partition that only Ottla knows. Apache
-//! Kafka ignores it, as any broker ignores tagged fields that it does not know (KIP-482).
+//! How far a follower has flushed, in its Fetch requests: a tagged field of the partition that only Ottla knows.
 
-use bytes::Bytes;
 use ottla_protocol::ids::Offset;
 use ottla_protocol::messages::field::RawTaggedField;
 
-/// Far above the tags that Kafka uses, which count up from 0.
-const TAG: u32 = 10_000;
+use super::own_field;
 
 /// The field of a follower whose log is on stable storage up to `flushed`.
 pub fn field(flushed: Offset) -> RawTaggedField {
-    RawTaggedField {
-        tag: TAG,
-        data: Bytes::copy_from_slice(&flushed.0.to_be_bytes()),
-    }
+    own_field::field(own_field::FIRST, &flushed.0.to_be_bytes())
 }
 
 /// The flushed offset among the unknown fields of a partition; `None` if it is not there or makes no sense.
 pub fn find(fields: &[RawTaggedField]) -> Option<Offset> {
-    let field = fields.iter().find(|field| field.tag == TAG)?;
-    let bytes = field.data.first_chunk::<8>()?;
-    let flushed = i64::from_be_bytes(*bytes);
+    let flushed = i64::from_be_bytes(own_field::find(own_field::FIRST, fields)?);
     (flushed >= 0).then_some(Offset(flushed))
 }
 

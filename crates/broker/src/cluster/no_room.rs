@@ -2,21 +2,19 @@
 //! It is a tagged field of the partition that only Ottla knows. Apache Kafka ignores it, and takes the follower out when it
 //! lags for long.
 
-use bytes::Bytes;
 use ottla_protocol::messages::field::RawTaggedField;
 
-/// Far above the tags that Kafka uses, beside that of the flushed offset.
-const TAG: u32 = 10_001;
+use super::own_field;
+
+/// Beside that of the flushed offset.
+const TAG: u32 = own_field::FIRST + 1;
 
 /// The field of a follower without room.
 pub fn field() -> RawTaggedField {
-    RawTaggedField {
-        tag: TAG,
-        data: Bytes::new(),
-    }
+    own_field::field(TAG, &[])
 }
 
 /// Whether the field is among the unknown fields of a partition.
 pub fn is_in(fields: &[RawTaggedField]) -> bool {
-    fields.iter().any(|field| field.tag == TAG)
+    own_field::find::<0>(TAG, fields).is_some()
 }
