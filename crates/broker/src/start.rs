@@ -3,6 +3,7 @@
 mod cluster;
 mod directories;
 mod first_records;
+mod in_turn;
 mod joining;
 mod known;
 mod listen;

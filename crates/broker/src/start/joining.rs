@@ -2,30 +2,21 @@
 //! who votes. It follows their log as an observer until it is added to the voters.
 
 use std::net::{TcpListener, ToSocketAddrs as _};
-use std::time::Duration;
 
-use ottla_client::{ClientError, Connection, Options};
+use ottla_client::{ClientError, Options};
 use ottla_log::files::Files as _;
 use ottla_log::files::disk::Disk;
 use ottla_protocol::ids::NodeId;
 use ottla_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
-use ottla_protocol::messages::{
-    DescribeClusterRequestData, DescribeQuorumRequestData, DescribeQuorumResponseData, ErrorCode,
-};
+use ottla_protocol::messages::{DescribeQuorumRequestData, DescribeQuorumResponseData, ErrorCode};
 use ottla_quorum::{METADATA_DIRECTORY, Voter, VoterEndpoint};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::in_turn::{ANSWERED_WITHIN, InTurn, describe};
 use super::refusals::StartError;
 use super::voter::has_static_voters;
 use crate::config::{BrokerConfig, HostPort, Roles};
 use crate::drivers::disk_work::blocking;
-
-/// How long one controller may take to answer.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-/// The time between two rounds over the controllers.
-const PAUSE: Duration = Duration::from_millis(200);
-/// The number of an endpoint type in DescribeCluster: controllers (KIP-919).
-const CONTROLLERS: i8 = 2;
 
 /// A quorum of other controllers.
 #[derive(Debug, Clone)]
@@ -101,24 +92,14 @@ async fn ask(servers: &[String]) -> Quorum {
         request_timeout: ANSWERED_WITHIN,
         ..Options::default()
     };
-    let mut known = servers.to_vec();
-    let mut is_logged = false;
+    let mut controllers = InTurn::new(servers.to_vec());
     loop {
-        for server in known.clone() {
-            match ask_one(&server, &options, &mut known).await {
-                Ok(Some(quorum)) => return quorum,
-                Err(error) if !is_logged => {
-                    is_logged = true;
-                    tracing::warn!(
-                        controller = server,
-                        %error,
-                        "a controller does not answer; trying it and the others again (key controller.quorum.bootstrap.servers)"
-                    );
-                }
-                Ok(None) | Err(_) => {}
-            }
+        let server = controllers.next().await;
+        match ask_one(&server, &options, &mut controllers.known).await {
+            Ok(Some(quorum)) => return quorum,
+            Ok(None) => {}
+            Err(error) => controllers.on_failure(&server, &error),
         }
-        sleep(PAUSE).await;
     }
 }
 
@@ -128,9 +109,7 @@ async fn ask_one(
     options: &Options,
     known: &mut Vec<String>,
 ) -> Result<Option<Quorum>, ClientError> {
-    let connection = Connection::open(server, options).await?;
-    let request = DescribeClusterRequestData::default().with_endpoint_type(CONTROLLERS);
-    let cluster = connection.call(&request).await?;
+    let (connection, cluster) = describe(server, options).await?;
     for node in &cluster.brokers {
         let address = format!("{}:{}", node.host, node.port);
         if !known.contains(&address) {

@@ -6,29 +6,22 @@
 //! process kept here, as a controller or as Apache Kafka, stays as it is.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use ottla_client::{ClientError, Connection, Options};
+use ottla_client::Options;
 use ottla_protocol::ids::Uuid;
-use ottla_protocol::messages::{DescribeClusterRequestData, ErrorCode};
-use tokio::time::{sleep, timeout};
+use ottla_protocol::messages::ErrorCode;
+use tokio::time::timeout;
 
 use super::directories::{
     Identified, New, Taken, Usable, check_complete, cluster, identified, prepare, usable,
 };
+use super::in_turn::{ANSWERED_WITHIN, InTurn, describe};
 use super::lock::DirectoryLock;
 use super::refusals::{DirectoryError, StartError};
 use crate::cluster::observe::{Identity, MetadataObserver};
 use crate::config::{BrokerConfig, HostPort};
 use crate::drivers::disk_work::blocking;
 use crate::process::clock::Clock;
-
-/// How long one controller may take to answer.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-/// The time between two rounds over the controllers.
-const PAUSE: Duration = Duration::from_millis(200);
-/// The number of an endpoint type in DescribeCluster: controllers (KIP-919).
-const CONTROLLERS: i8 = 2;
 
 /// A node that follows the metadata of other nodes.
 pub(super) struct Observed {
@@ -168,30 +161,15 @@ async fn cluster_of(config: &BrokerConfig, servers: &[String]) -> String {
         request_timeout: ANSWERED_WITHIN,
         ..Options::default()
     };
-    let mut is_logged = false;
+    let mut controllers = InTurn::new(servers.to_vec());
     loop {
-        for server in servers {
-            match described(server, &options).await {
-                Ok(Some(cluster_id)) => return cluster_id,
-                Err(error) if !is_logged => {
-                    is_logged = true;
-                    tracing::warn!(
-                        controller = server,
-                        %error,
-                        "a controller does not answer; trying it and the others again (key controller.quorum.bootstrap.servers)"
-                    );
-                }
-                Ok(None) | Err(_) => {}
+        let server = controllers.next().await;
+        match describe(&server, &options).await {
+            Ok((_, answer)) if ErrorCode::from(answer.error_code) == ErrorCode::None => {
+                return answer.cluster_id.as_str().to_owned();
             }
+            Ok(_) => {}
+            Err(error) => controllers.on_failure(&server, &error),
         }
-        sleep(PAUSE).await;
     }
-}
-
-async fn described(server: &str, options: &Options) -> Result<Option<String>, ClientError> {
-    let connection = Connection::open(server, options).await?;
-    let request = DescribeClusterRequestData::default().with_endpoint_type(CONTROLLERS);
-    let answer = connection.call(&request).await?;
-    let is_known = ErrorCode::from(answer.error_code) == ErrorCode::None;
-    Ok(is_known.then(|| answer.cluster_id.as_str().to_owned()))
 }
