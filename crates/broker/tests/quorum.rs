@@ -2,55 +2,39 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod controllers;
 mod ports;
 
 use std::path::Path;
 use std::time::Duration;
 
-use ottla_broker::config::{self, BrokerConfig, File};
+use ottla_broker::config::BrokerConfig;
 use ottla_broker::process::clock::Clock;
-use ottla_broker::{Running, StartError};
 use ottla_client::{Connection, Options};
 use ottla_protocol::messages::{
     DescribeQuorumRequestData, ErrorCode, describe_quorum_request, describe_quorum_response,
 };
-use tokio::task::JoinHandle;
 
-const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAABg";
+use controllers::{CLUSTER, start};
 
 fn ports(count: usize) -> Vec<u16> {
     (0..count).map(|_| ports::held()).collect()
 }
 
-/// A node whose controller listens on the port of its id among `controllers`, and whose configuration names `voters`.
+/// A node whose controller listens on the port of its id among `ports`, and whose configuration names `voters`.
 fn config(
     root: &Path,
     (node, cluster): (usize, &str),
-    controllers: &[u16],
+    ports: &[u16],
     voters: &[usize],
 ) -> BrokerConfig {
     let voters: Vec<String> = voters
         .iter()
-        .map(|id| format!("{id}@127.0.0.1:{}", controllers[id - 1]))
+        .map(|id| format!("{id}@127.0.0.1:{}", ports[id - 1]))
         .collect();
-    let text = format!(
-        "process.roles=broker,controller\nnode.id={node}\nlog.dirs={}\n\
-         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{}\n\
-         controller.listener.names=CONTROLLER\ncontroller.quorum.voters={}\nottla.cluster.id={cluster}\n\
-         offsets.topic.replication.factor=1\nottla.http.listen=\n",
-        root.join(node.to_string()).display(),
-        controllers[node - 1],
-        voters.join(","),
-    );
-    let file = File {
-        name: "server.properties",
-        text: &text,
-    };
-    config::load(Some(file), &[]).unwrap().config
-}
-
-fn start(config: BrokerConfig) -> JoinHandle<Result<Running, StartError>> {
-    tokio::spawn(ottla_broker::start(config, Clock::start()))
+    let voters = voters.join(",");
+    let quorum = format!("controller.quorum.voters={voters}\nottla.cluster.id={cluster}");
+    controllers::config(root, node, ports, &quorum)
 }
 
 /// What a controller says of the quorum: an error, or its state.

@@ -3,14 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod controllers;
 mod ports;
 
 use std::path::Path;
 use std::time::Duration;
 
-use ottla_broker::config::{self, BrokerConfig, File};
-use ottla_broker::process::clock::Clock;
-use ottla_broker::{Running, StartError};
+use ottla_broker::config::BrokerConfig;
 use ottla_client::{Connection, Options};
 use ottla_log::files::disk::Disk;
 use ottla_metadata::MetadataVersion;
@@ -23,10 +22,10 @@ use ottla_protocol::messages::{
 };
 use ottla_protocol::time::Timestamp;
 use ottla_quorum::{Format, Voter, VoterEndpoint, format};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAABg";
+use controllers::{CLUSTER, start};
+
 const LIMIT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,24 +34,11 @@ fn config(root: &Path, node: usize, ports: &[u16]) -> BrokerConfig {
         .iter()
         .map(|port| format!("127.0.0.1:{port}"))
         .collect();
-    let text = format!(
-        "process.roles=broker,controller\nnode.id={node}\nlog.dirs={}\n\
-         listeners=PLAINTEXT://127.0.0.1:0,CONTROLLER://127.0.0.1:{}\n\
-         controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers={}\n\
-         offsets.topic.replication.factor=1\nottla.http.listen=\n",
-        root.join(node.to_string()).display(),
-        ports[node - 1],
-        bootstrap.join(","),
+    let quorum = format!(
+        "controller.quorum.bootstrap.servers={}",
+        bootstrap.join(",")
     );
-    let file = File {
-        name: "server.properties",
-        text: &text,
-    };
-    config::load(Some(file), &[]).unwrap().config
-}
-
-fn start(config: BrokerConfig) -> JoinHandle<Result<Running, StartError>> {
-    tokio::spawn(ottla_broker::start(config, Clock::start()))
+    controllers::config(root, node, ports, &quorum)
 }
 
 /// Formats the directories of the first nodes, as `kafka-storage format --initial-controllers` does.
