@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod nobody;
+
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,9 @@ use ottla_replica::checkpoints::{ensure_log_starts, write_recovery_points};
 use ottla_replica::node::Found;
 use ottla_replica::partition::{Append, RequiredAcks};
 use ottla_replica::stalls::{STALLED_AFTER, Task};
-use ottla_replica::{Directory, Host, InOrder, Unavailable, Workers};
+use ottla_replica::{Directory, InOrder, Workers};
+
+use nobody::Nobody;
 
 type Node = ottla_replica::Node<Simulated, Nobody>;
 
@@ -33,19 +37,6 @@ const NOW: Now = Now {
     wall: Timestamp(1_700_000_000_000),
 };
 const TOPIC: Uuid = Uuid::from_parts(9, 1);
-
-#[derive(Debug)]
-struct Nobody;
-
-impl Host for Nobody {
-    type Producer = ();
-    type Consumer = ();
-    type Flusher = ();
-
-    fn answer((): (), _: Result<(), Unavailable>) {}
-    fn wake((): &()) {}
-    fn pass_is_due((): &()) {}
-}
 
 fn directory_id(number: u64) -> Uuid {
     Uuid::from_parts(5, number)

@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod nobody;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +23,10 @@ use ottla_replica::logs::{NewLog, WhoseLog, sync_and_hold};
 use ottla_replica::partition::{
     AnsweredBy, Append, FollowerRead, Known, Planned, ReadAt, RequiredAcks, Role,
 };
-use ottla_replica::{Durability, Host, LiveBrokers, TopicSettings, Unavailable, Unreadable};
+use ottla_replica::{Durability, LiveBrokers, TopicSettings, Unreadable};
 use ottla_replication::{Answer, Committed, FollowerFetch, IsrChange, Replica};
+
+use nobody::Nobody;
 
 const ROOT: &str = "/data";
 const WALL: Timestamp = Timestamp(1_700_000_000_000);
@@ -33,22 +37,9 @@ const READERS: usize = 3;
 const CONSUMER: usize = 2;
 const MAX_LAG: Duration = Duration::from_secs(10);
 
-type Directory = ottla_replica::Directory<Simulated, Tasks>;
-type Partition = ottla_replica::Partition<Simulated, Tasks>;
+type Directory = ottla_replica::Directory<Simulated, Nobody>;
+type Partition = ottla_replica::Partition<Simulated, Nobody>;
 type Reader = ottla_replica::Reader<()>;
-
-#[derive(Debug)]
-struct Tasks;
-
-impl Host for Tasks {
-    type Producer = ();
-    type Consumer = ();
-    type Flusher = ();
-
-    fn answer((): (), _: Result<(), Unavailable>) {}
-    fn wake((): &()) {}
-    fn pass_is_due((): &()) {}
-}
 
 /// What the client of a session finds in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
